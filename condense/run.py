@@ -1,0 +1,172 @@
+"""The run folder: what a sequence of commands did, its artefacts, and what each was made from."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from condense.errors import CondenseError
+
+SCHEMA = 1
+MANIFEST = "run.json"
+
+
+@contextlib.contextmanager
+def written_whole(path: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place if the block ends well.
+
+    A reader sees the old file or the new one, never a part; an error leaves the old one as it was.
+
+    Raises:
+        CondenseError: If `path` exists and `force` is not given, or the disk refuses.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CondenseError(f"{path} is a directory, expected a file name", hint="name a file in it")
+    if path.exists() and not force:
+        raise CondenseError(f"{path} exists already", hint="--force overwrites it")
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+    partial = Path(name)
+    try:
+        with _disk_errors(path):
+            yield partial
+            _flush_to_disk(partial)
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256(path: str | Path) -> str:
+    """Hash of a file's content, as hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Run:
+    """A run folder.
+
+    `run.json` records for each artefact its file (relative to the folder), its hash, and the hashes
+    of what it was made from; an artefact whose inputs have changed since is stale.
+
+    Args:
+        folder: Where it is. Made with the first artefact.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._manifest = self._read()
+
+    def __contains__(self, role: object) -> bool:
+        return role in self._manifest["artefacts"]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What commands remember for the next ones: model, architecture, input size, data."""
+        return dict(self._manifest["facts"])
+
+    def remember(self, **facts: Any) -> None:
+        """Add to the facts and save."""
+        self._manifest["facts"] |= facts
+        self._save()
+
+    def path(self, name: str) -> Path:
+        """Where a file of this run lies."""
+        return self.folder / name
+
+    def record(self, role: str, name: str, *, made_from: dict[str, str], **details: Any) -> None:
+        """Note that the file `name` is now the artefact `role`.
+
+        Args:
+            role: For example `converted`.
+            name: File name in the folder.
+            made_from: Hash of each input, by what it is.
+            details: Plain values to keep beside it.
+        """
+        entry = {"file": name, "sha256": sha256(self.path(name)), "made_from": made_from, **details}
+        self._manifest["artefacts"][role] = entry
+        self._save()
+
+    def artefact(self, role: str) -> dict[str, Any] | None:
+        """What was recorded of an artefact, or None."""
+        entry: dict[str, Any] | None = self._manifest["artefacts"].get(role)
+        return entry
+
+    def hash_of(self, role: str) -> str:
+        """Hash of an artefact as recorded."""
+        return str(self._manifest["artefacts"][role]["sha256"])
+
+    def why_stale(self, role: str) -> str | None:
+        """Why an artefact no longer fits this run, in a few words; None if it does."""
+        entry = self._manifest["artefacts"][role]
+        path = self.path(entry["file"])
+        if not path.is_file():
+            return f"{entry['file']} is missing"
+        if sha256(path) != entry["sha256"]:
+            return f"{entry['file']} was changed since"
+        for source, digest in entry["made_from"].items():
+            known = self._manifest["artefacts"].get(source)
+            if known is not None and known["sha256"] != digest:
+                return f"{source} was made again since"
+            if known is not None and (reason := self.why_stale(source)):
+                return f"its {source} no longer fits: {reason}"
+        return None
+
+    def _read(self) -> dict[str, Any]:
+        path = self.folder / MANIFEST
+        if not path.exists():
+            return {"schema": SCHEMA, "facts": {}, "artefacts": {}}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            schema = found["schema"]
+            fits = isinstance(found["facts"], dict) and isinstance(found["artefacts"], dict)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise _unreadable(path) from error
+        if schema != SCHEMA or not fits:
+            raise _unreadable(path)
+        manifest: dict[str, Any] = found
+        return manifest
+
+    def _save(self) -> None:
+        with written_whole(self.folder / MANIFEST, force=True) as path:
+            path.write_text(json.dumps(self._manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _unreadable(path: Path) -> CondenseError:
+    return CondenseError(
+        f"{path} is not a run's manifest of schema {SCHEMA}",
+        hint="name another folder with --run, or remove this one",
+    )
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = (
+            "free some space and run this again; what was there before is untouched"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "choose another place for it"
+        )
+        raise CondenseError(f"{path} cannot be written: {reason}", hint=hint) from error
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
