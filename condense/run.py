@@ -78,9 +78,21 @@ class Run:
         self._manifest["facts"] |= facts
         self._save()
 
+    def remember_path(self, key: str, place: str) -> None:
+        """Remember a place on disk relative to the folder; anything else as it is."""
+        exists = Path(place).exists()
+        self.remember(**{key: os.path.relpath(place, self.folder) if exists else place})
+
+    def remembered_path(self, key: str) -> str | None:
+        """What `remember_path` was given, as seen from here."""
+        place: str | None = self._manifest["facts"].get(key)
+        if place is not None and self.path(place).exists():
+            return str(self.path(place))
+        return place
+
     def path(self, name: str) -> Path:
-        """Where a file of this run lies."""
-        return self.folder / name
+        """Where a file of this run lies; `name` may lead out of the folder, which need not exist yet."""
+        return Path(os.path.normpath(self.folder / name))
 
     def record(self, role: str, name: str, *, made_from: dict[str, str], **details: Any) -> None:
         """Note that the file `name` is now the artefact `role`.

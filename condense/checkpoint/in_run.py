@@ -1,0 +1,151 @@
+"""The models of a run folder: put there, and found again if they still fit."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from condense.checkpoint.artefact import save
+from condense.checkpoint.loading import is_name, load
+from condense.errors import CheckpointError, CondenseError
+from condense.run import Run, sha256
+
+ORIGINAL = "original"
+
+
+def open_original(run: Run, source: str | Path, *, force: bool = False, **how: Any) -> nn.Module:
+    """Load a model and make it the run's original.
+
+    A file is remembered by its place and hash; a network without a file is saved in the run, as its
+    random weights would be others next time.
+
+    Args:
+        run: The run folder; other artefacts of it become stale if the model is another one.
+        source: As for `load`.
+        force: Replace another original.
+        how: Options of `load`, remembered too.
+
+    Raises:
+        CondenseError: If the run has another original and `force` is not given.
+    """
+    if is_name(source):
+        if known := _same_name(run, str(source), how, force=force):
+            return known
+        model = load(source, **how)
+        save(model, run.path("original.pt"), force=force)
+        name, remembered = "original.pt", {}
+    else:
+        model = load(source, **how)
+        name = os.path.relpath(source, run.folder)
+        remembered = {key: _plain(value) for key, value in how.items() if value}
+    _check_same(run, run.path(name), force=force)
+    run.record(ORIGINAL, name, made_from={}, source=str(source), how=remembered)
+    return model
+
+
+def load_original(run: Run) -> nn.Module:
+    """The run's original, as it was opened.
+
+    Raises:
+        CondenseError: If there is none yet, or its file is no longer what it was.
+    """
+    return load_artefact(run, ORIGINAL)
+
+
+def load_artefact(run: Run, role: str) -> nn.Module:
+    """A model of the run.
+
+    Raises:
+        CheckpointError: If there is none of that role, or it no longer fits.
+    """
+    entry = run.artefact(role)
+    if entry is None:
+        raise CheckpointError(
+            f"{run.folder} has no {role} model yet", hint=f"make it with: {MAKER[role]}"
+        )
+    if (reason := run.why_stale(role)) is not None:
+        raise CheckpointError(
+            f"the {role} model of {run.folder} no longer fits: {reason}",
+            hint=f"make it again with: {MAKER[role]}",
+        )
+    return load(run.path(entry["file"]), **_options(entry.get("how", {})))
+
+
+def open_student(run: Run, source: str | Path, *, force: bool = False, **how: Any) -> nn.Module:
+    """Load a model of the user's own to be trained in the run, in the place of the converted one.
+
+    Raises:
+        CondenseError: If the run has another one and `force` is not given.
+    """
+    model = load(source, **how)
+    store(run, "converted", model, made_from=(ORIGINAL,), force=force, source=str(source))
+    return model
+
+
+def store(
+    run: Run,
+    role: str,
+    model: nn.Module,
+    *,
+    made_from: tuple[str, ...],
+    force: bool = False,
+    **details: Any,
+) -> Path:
+    """Save a model as an artefact of the run.
+
+    Args:
+        run: The run folder.
+        role: Also the file's name.
+        model: What to save.
+        made_from: Roles of what it was made from, as they are now.
+        force: Overwrite.
+        details: Plain values to keep in the manifest.
+    """
+    path = run.path(f"{role}.pt")
+    save(model, path, force=force)
+    run.record(role, path.name, made_from={r: run.hash_of(r) for r in made_from}, **details)
+    return path
+
+
+def latest(run: Run) -> str:
+    """The role of the most finished model that still fits."""
+    for role in ("finetuned", "converted"):
+        if run.artefact(role) is not None and run.why_stale(role) is None:
+            return role
+    return ORIGINAL
+
+
+MAKER = {
+    ORIGINAL: "condense analyze MODEL",
+    "converted": "condense convert",
+    "control": "condense convert",
+    "finetuned": "condense finetune --data DATA",
+    "control_finetuned": "condense finetune --data DATA",
+}
+
+
+def _same_name(run: Run, source: str, how: Mapping[str, Any], *, force: bool) -> nn.Module | None:
+    entry = run.artefact(ORIGINAL)
+    if entry is None or entry.get("source") != source or force or any(how.values()):
+        return None
+    return load_original(run)
+
+
+def _check_same(run: Run, path: Path, *, force: bool) -> None:
+    entry = run.artefact(ORIGINAL)
+    if entry is None or force or entry["sha256"] == sha256(path):
+        return
+    raise CondenseError(
+        f"{run.folder} is about another model, {entry['file']}",
+        hint="name another folder with --run, or replace that model with --force",
+    )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _options(how: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in how.items()}

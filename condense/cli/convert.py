@@ -1,0 +1,87 @@
+"""`condense convert`: the repeats give way to PDE layers."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from condense.cli.options import LayerOptions, Loading, ModelArgument
+from condense.cli.session import Session
+from condense.errors import ConfigError
+
+
+def convert(
+    session: Session,
+    loading: Loading,
+    layer: LayerOptions,
+    model: ModelArgument = None,
+    stages: Annotated[
+        str, typer.Option(help="all, auto (those that get faster here), or names: layer1,layer3.")
+    ] = "all",
+    target: Annotated[
+        str | None, typer.Option(metavar="latency=60%", help="Stop there: latency, macs or params.")
+    ] = None,
+    fit: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Fit the new layers to what they replace.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="Carry out this plan instead.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the plan only.")] = False,
+) -> None:
+    """Replace the repeats of stages; write the converted model and its control."""
+    from condense.checkpoint.in_run import load_original, open_original, store
+    from condense.checkpoint.origin import settled_input_size
+    from condense.conversion import apply, make_plan
+    from condense.measurement import count_macs, count_params
+    from condense.reporting.conversion import conversion_table
+    from condense.run import written_whole
+
+    run = session.run
+    if model is not None:
+        network = open_original(run, model, force=session.force, **loading.to_dict())
+    else:
+        network = load_original(run)
+    session.refuse_to_overwrite("plan.json", *([] if dry_run else ["converted.pt", "control.pt"]))
+    size = settled_input_size(network)
+    network = network.to(session.torch_device)
+    made = (
+        read_plan(plan)
+        if plan
+        else make_plan(
+            network, stages, target=target, seed=session.seed, input_size=size, **layer.to_dict()
+        )
+    )
+    network = network.cpu()
+    with written_whole(run.path("plan.json"), force=True) as path:
+        path.write_text(json.dumps(made.to_dict(), indent=2) + "\n", encoding="utf-8")
+    document: dict[str, Any] = {"plan": made.to_dict()}
+    if not dry_run:
+        models = {"original": network, "converted": apply(made, network)}
+        models["control"] = apply(made.as_control(), network)
+        if fit is not None:
+            from condense.conversion.fit import fit_to
+
+            fit_to(models["converted"], network, fit, seed=session.seed)
+        for role in ("converted", "control"):
+            store(run, role, models[role], made_from=("original",), force=True)
+        document["models"] = [
+            {"role": role, "params": count_params(item), "macs": count_macs(item, size).total}
+            for role, item in models.items()
+        ]
+    session.emit(document, conversion_table(document))
+    session.next("convert --plan plan.json" if dry_run else "finetune --data DATA")
+
+
+def read_plan(path: Path) -> Any:
+    """A plan from a file."""
+    from condense.conversion import Plan
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is not JSON, expected a plan", hint="write one with: condense convert --dry-run"
+        ) from error
+    return Plan.from_dict(values)

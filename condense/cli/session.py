@@ -1,0 +1,158 @@
+"""What every command has: the run folder, the shared options, the three streams, the exit codes."""
+
+import contextlib
+import json
+import logging
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, ClassVar
+
+import typer
+
+from condense.errors import EXIT_INPUT, CondenseError, ConfigError
+from condense.run import Run
+
+SCHEMA = 1
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what handles Ctrl-C handles it too."""
+
+    exit_code = EXIT_TERMINATED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The options that every command takes, and what is printed through them."""
+
+    PANEL: ClassVar = "Everywhere"
+
+    run_folder: Annotated[
+        Path, typer.Option("--run", metavar="DIR", help="Run folder.", show_default=True)
+    ] = Path("condense-run")
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done.")] = False
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps … or auto.")] = "auto"
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")] = False
+    is_silent: bool = False  # no result on stdout: a step of a longer command
+
+    @property
+    def run(self) -> Run:
+        """The run folder as it is on disk now."""
+        return Run(self.run_folder)
+
+    @property
+    def torch_device(self) -> str:
+        """Where to compute: what was asked for, or the GPU if there is one.
+
+        Raises:
+            ConfigError: If there is no such device here.
+        """
+        import torch
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(
+                f"there is no device {self.device!r} here", hint="leave --device out, or use cpu"
+            ) from error
+        return self.device
+
+    def data(self, spec: str | None) -> str | None:
+        """The data's spec: what was given, which the run remembers, or what it remembers."""
+        if spec is not None:
+            self.run.remember_path("data", spec)
+            return spec
+        return self.run.remembered_path("data")
+
+    def refuse_to_overwrite(self, *names: str) -> None:
+        """Stop before any work if a file of the run would be overwritten without --force.
+
+        Raises:
+            CondenseError: For the first that exists.
+        """
+        for path in map(self.run.path, names):
+            if path.exists() and not self.force:
+                raise CondenseError(f"{path} exists already", hint="--force makes it again")
+
+    def emit(self, document: dict[str, Any], *shown: Any) -> None:
+        """Print the result on stdout: `document` with --json, else what is to be shown."""
+        if self.is_silent:
+            return
+        if self.as_json:
+            typer.echo(json.dumps({"schema": SCHEMA, **document}, indent=2, allow_nan=False))
+            return
+        console = _console(stderr=False)
+        for item in shown:
+            console.print(item, markup=False, highlight=False, soft_wrap=isinstance(item, str))
+
+    def note(self, message: str) -> None:
+        """Say something on stderr that --quiet silences."""
+        if not self.quiet:
+            typer.echo(message, err=True)
+
+    def warn(self, message: str) -> None:
+        """Say something on stderr that --quiet does not silence."""
+        typer.echo(f"warning: {message}", err=True)
+
+    def next(self, words: str) -> None:
+        """Name the command that comes next."""
+        option = "" if self.run_folder == Path("condense-run") else f" --run {self.run_folder}"
+        self.note(f"next: condense {words}{option}")
+
+
+@contextlib.contextmanager
+def expected_failures(session: Session, *, is_resumable: bool = False) -> Iterator[None]:
+    """Turn a user's mistake into a sentence, a hint and an exit code; let faults of ours through."""
+    hint = "the same command with --resume goes on from there" if is_resumable else None
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _prepare(session)
+        yield
+    except CondenseError as error:
+        _fail(str(error), error.hint, error.exit_code, error)
+    except KeyboardInterrupt as error:
+        code = getattr(error, "exit_code", EXIT_INTERRUPTED)
+        _fail("terminated" if code == EXIT_TERMINATED else "interrupted", hint, code, error)
+    except MemoryError as error:
+        _fail("not enough memory", "try a smaller --batch-size", EXIT_INPUT, error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _prepare(session: Session) -> None:
+    logging.basicConfig(
+        level=logging.INFO if session.verbose else logging.WARNING,
+        format="%(levelname)s: %(message)s",
+        force=True,
+    )
+    if session.threads is not None:
+        import torch
+
+        torch.set_num_threads(session.threads)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _fail(message: str, hint: str | None, code: int, cause: BaseException) -> None:
+    typer.echo(f"error: {message}", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+    raise typer.Exit(code) from cause
+
+
+def _console(*, stderr: bool) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr)

@@ -1,0 +1,61 @@
+"""From a module to the bytes of an ONNX graph: weights inside, any batch size."""
+
+import logging
+import warnings
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from condense.errors import CondenseError
+
+INPUT, OUTPUT = "images", "logits"
+OLDEST_OPSET = 18  # what torch's exporter itself writes
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
+    """The model as it is exported: a copy on the CPU, in float32, in eval mode."""
+    return deepcopy(model).cpu().float().eval()
+
+
+def write_graph(model: nn.Module, path: Path, images: Tensor, *, opset: int) -> None:
+    """Write a model as one ONNX file.
+
+    Args:
+        model: As `plain_copy` gives it.
+        path: Where; overwritten.
+        images: At least two, so that the batch size is not taken for a constant.
+        opset: Version of the ONNX operators.
+
+    Raises:
+        CondenseError: If torch cannot trace it, or the weights exceed the 2 GB of one file.
+    """
+    batch = torch.export.Dim("batch")
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():  # deprecations inside torch and onnxscript
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                model,
+                (images,),
+                path,
+                dynamo=True,
+                external_data=False,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: batch},),
+                verbose=False,
+            )
+    except Exception as error:  # torch.export has dozens of kinds; any of them means the same here
+        reason = str(error).strip().splitlines()
+        raise CondenseError(
+            f"torch could not turn {type(model).__name__} into an ONNX graph: "
+            f"{reason[0] if reason else type(error).__name__}",
+            hint="a model that branches on its data or fixes its batch size cannot be exported",
+        ) from error
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,80 @@
+"""The report of a run folder: whatever it holds that still fits, and a word on what does not."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from condense.checkpoint.in_run import ORIGINAL, load_artefact
+from condense.checkpoint.origin import settled_input_size
+from condense.errors import CondenseError
+from condense.reporting.on_data import data_for, stability_warnings, test_accuracy
+from condense.reporting.report import ROLES, Entry, build_report
+from condense.run import Run
+
+
+def report_run(  # noqa: PLR0913 - one keyword per condition of the measurement
+    run: Run,
+    *,
+    data: str | None = None,
+    device: torch.device | str = "cpu",
+    runtimes: Sequence[Any] = ("torch", "onnxruntime"),
+    repeats: int = 20,
+    command: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure the models of a run, each in the same way.
+
+    Args:
+        run: The run folder.
+        data: For the accuracy; none leaves it out.
+        device: Where to time and to classify.
+        runtimes: What to time with.
+        repeats: Rounds of timing.
+        command: What the user ran.
+        seed: Of the held-out part of the data.
+
+    Returns:
+        The report's keys; artefacts that no longer fit are named among the `warnings`.
+
+    Raises:
+        CondenseError: If the run holds nothing to report on.
+    """
+    roles, warnings = _fitting(run)
+    models = {role: load_artefact(run, role).to(device) for role in roles}
+    original = models[ORIGINAL]
+    found = None if data is None else data_for(original, data, seed=seed)
+    entries = []
+    for role, model in models.items():
+        score = None if found is None else test_accuracy(model, found)
+        file = run.path(str((run.artefact(role) or {})["file"]))
+        entries.append(Entry(role=role, model=model, file=file, accuracy=score))
+        if found is not None:
+            warnings += [f"{role}, {text}" for text in stability_warnings(model, found)]
+    return build_report(
+        entries,
+        settled_input_size(original),
+        runtimes=runtimes,
+        repeats=repeats,
+        command=command,
+        warnings=warnings,
+    )
+
+
+def _fitting(run: Run) -> tuple[list[Any], list[str]]:
+    """Roles that fit the run, and why others are left out."""
+    if ORIGINAL not in run:
+        raise CondenseError(
+            f"{run.folder} holds no model yet", hint="start with: condense analyze MODEL"
+        )
+    fitting, warnings = [], []
+    for role in ROLES:
+        if role not in run:
+            continue
+        if reason := run.why_stale(role):
+            if role == ORIGINAL:
+                load_artefact(run, role)  # which says what to do
+            warnings.append(f"{role} is left out: {reason}")
+        else:
+            fitting.append(role)
+    return fitting, warnings
