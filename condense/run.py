@@ -27,7 +27,9 @@ def written_whole(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        raise CondenseError(f"{path} is a directory, expected a file name", hint="name a file in it")
+        raise CondenseError(
+            f"{path} is a directory, expected a file name", hint="name a file in it"
+        )
     if path.exists() and not force:
         raise CondenseError(f"{path} exists already", hint="--force overwrites it")
     with _disk_errors(path):
@@ -63,20 +65,21 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._manifest = self._read()
 
     def __contains__(self, role: object) -> bool:
-        return role in self._manifest["artefacts"]
+        return role in self._artefacts
 
     @property
     def facts(self) -> dict[str, Any]:
         """What commands remember for the next ones: model, architecture, input size, data."""
-        return dict(self._manifest["facts"])
+        found: dict[str, Any] = self._read()["facts"]
+        return found
 
     def remember(self, **facts: Any) -> None:
         """Add to the facts and save."""
-        self._manifest["facts"] |= facts
-        self._save()
+        manifest = self._read()
+        manifest["facts"] |= facts
+        self._save(manifest)
 
     def remember_path(self, key: str, place: str) -> None:
         """Remember a place on disk relative to the folder; anything else as it is."""
@@ -85,7 +88,7 @@ class Run:
 
     def remembered_path(self, key: str) -> str | None:
         """What `remember_path` was given, as seen from here."""
-        place: str | None = self._manifest["facts"].get(key)
+        place: str | None = self.facts.get(key)
         if place is not None and self.path(place).exists():
             return str(self.path(place))
         return place
@@ -104,33 +107,39 @@ class Run:
             details: Plain values to keep beside it.
         """
         entry = {"file": name, "sha256": sha256(self.path(name)), "made_from": made_from, **details}
-        self._manifest["artefacts"][role] = entry
-        self._save()
+        manifest = self._read()
+        manifest["artefacts"][role] = entry
+        self._save(manifest)
 
     def artefact(self, role: str) -> dict[str, Any] | None:
         """What was recorded of an artefact, or None."""
-        entry: dict[str, Any] | None = self._manifest["artefacts"].get(role)
+        entry: dict[str, Any] | None = self._artefacts.get(role)
         return entry
 
     def hash_of(self, role: str) -> str:
         """Hash of an artefact as recorded."""
-        return str(self._manifest["artefacts"][role]["sha256"])
+        return str(self._artefacts[role]["sha256"])
 
     def why_stale(self, role: str) -> str | None:
         """Why an artefact no longer fits this run, in a few words; None if it does."""
-        entry = self._manifest["artefacts"][role]
+        entry = self._artefacts[role]
         path = self.path(entry["file"])
         if not path.is_file():
             return f"{entry['file']} is missing"
         if sha256(path) != entry["sha256"]:
             return f"{entry['file']} was changed since"
         for source, digest in entry["made_from"].items():
-            known = self._manifest["artefacts"].get(source)
+            known = self._artefacts.get(source)
             if known is not None and known["sha256"] != digest:
                 return f"{source} was made again since"
             if known is not None and (reason := self.why_stale(source)):
                 return f"its {source} no longer fits: {reason}"
         return None
+
+    @property
+    def _artefacts(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._read()["artefacts"]
+        return found
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / MANIFEST
@@ -147,9 +156,9 @@ class Run:
         manifest: dict[str, Any] = found
         return manifest
 
-    def _save(self) -> None:
+    def _save(self, manifest: dict[str, Any]) -> None:
         with written_whole(self.folder / MANIFEST, force=True) as path:
-            path.write_text(json.dumps(self._manifest, indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _unreadable(path: Path) -> CondenseError:

@@ -1,11 +1,11 @@
-"""What repeats in a model: stages by shape and dataflow from one traced run, a reason for each verdict.
+"""What repeats in a model: stages by shape and dataflow, and a reason for each verdict.
 
     from condense.analysis import analyze
     for stage in analyze(model, (3, 32, 32)):
         print(stage.name, stage.repeats, stage.reason)
 
-`trace` writes one run down, `blocks` gives each module call a signature, `chains` finds what repeats,
-`verdicts` says what stands in the way, `measuring` times a replacement against what it replaces.
+`trace` writes one run down, `blocks` gives each module call a signature, `chains` finds what
+repeats, `verdicts` says what stands in the way, `measuring` times a replacement.
 """
 
 from condense.analysis.finding import analyze

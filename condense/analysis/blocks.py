@@ -21,6 +21,7 @@ class Block:
         operators: Names of the operators with weights or elementwise work, in order.
         weighted: Convolutions and linear maps.
         spatial: Convolutions that look beyond one pixel.
+        map_sizes: Heights and widths of what these take.
     """
 
     call: Call
@@ -28,6 +29,7 @@ class Block:
     operators: tuple[str, ...]
     weighted: int
     spatial: int
+    map_sizes: frozenset[tuple[int, ...]]
 
     @property
     def name(self) -> str:
@@ -80,7 +82,9 @@ def candidates(trace: Trace) -> list[Block]:
 
 def lone_convolutions(trace: Trace) -> list[Block]:
     """Calls of modules that are a spatial convolution and nothing else."""
-    leaves = [call for call in trace.calls[1:] if not call.children and call.inputs and call.outputs]
+    leaves = [
+        call for call in trace.calls[1:] if not call.children and call.inputs and call.outputs
+    ]
     found = [_block(trace, call) for call in leaves if call.end > call.start]
     return [block for block in found if block.weighted == block.spatial == 1]
 
@@ -101,7 +105,8 @@ def _block(trace: Trace, call: Call) -> Block:
     weighted = [item for item in operations if _weight(trace, item) is not None]
     spatial = [item for item in weighted if _is_spatial(trace, item)]
     names = tuple(item.name for item in operations if item.name != "empty")
-    return Block(call, _signature(trace, call), names, len(weighted), len(spatial))
+    sizes = frozenset(item.reads[0].shape[2:] for item in spatial)
+    return Block(call, _signature(trace, call), names, len(weighted), len(spatial), sizes)
 
 
 def _weight(trace: Trace, operation: Operation) -> Value | None:

@@ -1,7 +1,8 @@
 """Which blocks follow one another, and which of them repeat.
 
-A link is exact: one block's result is the value that the next one takes, through whatever containers.
-The candidates are nested in each other; where several levels repeat, the outermost plain one counts.
+A link is exact: one block's result is the value that the next one takes, through whatever
+containers. The candidates are nested in each other; where several levels repeat, the outermost
+plain one counts.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ def _blocks(chains: Sequence[Chain]) -> list[Block]:
 
 def _repeating(found: list[Block], facts: Facts) -> list[Chain]:
     runs = sorted(_equal_runs(found), key=lambda run: run[0].call.start - run[0].call.end)
-    runs = [run for run in runs if not run[0].is_tiny or is_on_trunk(run[0], facts.trace)]
+    runs = [run for run in runs if not run[0].is_tiny or is_on_trunk(run[1], facts.trace)]
     plain = [run for run in runs if _objection_to_all(run[1:], run[0], facts) is None]
     accepted: list[list[Block]] = []
     for run in [*plain, *runs]:
@@ -164,7 +165,12 @@ def _single(found: list[Block], taken: list[Block]) -> list[Chain]:
         grows = False
         for block in found:
             joins = any(b.source == block.result or b.result == block.source for b in known)
-            if joins and not block.is_tiny and block.spatial and not overlaps_any(block.call, known):
+            if (
+                joins
+                and not block.is_tiny
+                and block.spatial
+                and not overlaps_any(block.call, known)
+            ):
                 chains.append(Chain([block], [], "there is only one block of this shape"))
                 known.append(block)
                 grows = True

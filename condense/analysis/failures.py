@@ -33,11 +33,15 @@ def _expectation(failed: nn.Module, model: nn.Module, input_size: Sequence[int])
         return f"its architecture takes --input-size {'x'.join(str(number) for number in size)}"
     first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
     if first is not None and first.in_channels != input_size[0]:
-        return f"its first convolution takes {first.in_channels} channels, {input_size[0]} were given"
+        return (
+            f"its first convolution takes {first.in_channels} channels, {input_size[0]} were given"
+        )
     if isinstance(failed, nn.Linear):
         return f"that layer takes {failed.in_features} features: choose another height and width"
     if isinstance(failed, nn.Conv2d):
-        return f"that layer takes {failed.in_channels} channels in a map of at least its kernel's size"
+        return (
+            f"that layer takes {failed.in_channels} channels in a map of at least its kernel's size"
+        )
     return "state the size that the model was made for with --input-size"
 
 

@@ -34,14 +34,15 @@ def analyze(model: nn.Module, input_size: Sequence[int]) -> Stages:
     chains = find_chains(gather_facts(model, run))
     totals = Totals(params=count_params(model), macs=sum(item.macs for item in run.operations))
     channels, height, width = input_size
+    size = (channels, height, width)
     return Stages(
-        input_size=(channels, height, width),
-        stages=tuple(_stage(chain, model, run) for chain in chains),
+        input_size=size,
+        stages=tuple(_stage(chain, model, run, size) for chain in chains),
         totals=totals,
     )
 
 
-def _stage(chain: Chain, model: nn.Module, run: Trace) -> Stage:
+def _stage(chain: Chain, model: nn.Module, run: Trace, input_size: tuple[int, int, int]) -> Stage:
     blocks = tuple(block.name for block in chain.blocks)
     return Stage(
         name=_name(blocks, model),
@@ -49,6 +50,7 @@ def _stage(chain: Chain, model: nn.Module, run: Trace) -> Stage:
         repeats=tuple(block.name for block in chain.repeats),
         in_shape=chain.blocks[0].in_shape,
         out_shape=chain.blocks[-1].out_shape,
+        input_size=input_size,
         params=count_params(nn.ModuleList(block.call.module for block in chain.blocks)),
         macs=sum(_macs(block, run) for block in chain.blocks),
         convertible=chain.reason is None,
@@ -60,7 +62,9 @@ def _name(blocks: tuple[str, ...], model: nn.Module) -> str:
     """The container that holds just these blocks, if there is one; else the first block."""
     container = blocks[0].rpartition(".")[0]
     if container:
-        held = {f"{container}.{name}" for name, _ in model.get_submodule(container).named_children()}
+        held = {
+            f"{container}.{name}" for name, _ in model.get_submodule(container).named_children()
+        }
         if held == set(blocks):
             return container
     return blocks[0]

@@ -1,9 +1,11 @@
 """What a stage takes on this machine, and what a layer in the place of its repeats would.
 
-A stage's latency is the time spent in its blocks while the whole model runs. A replacement is timed
-against the blocks that it removes, both alone on noise of the recorded shape, in alternating rounds.
+A stage's latency is the time spent in its blocks while the whole model runs. A replacement is
+timed against the blocks that it removes, both alone on noise of the recorded shape, in
+alternating rounds.
 """
 
+import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from condense.analysis.stages import Stage, Stages, Totals, Trial
-from condense.layers.options import build_layer
+from condense.errors import ConfigError
+from condense.layers import LAYERS, build_layer
 from condense.measurement import count_macs, count_params, interleave, ratio_interval
 from condense.measurement.observe import evaluating, random_images
 
@@ -33,18 +36,19 @@ def measure_stages(  # noqa: PLR0913 - what is measured, and how
     batch_size: int = 1,
     repeats: int = REPEATS,
 ) -> Stages:
-    """The same stages with their latencies, and with a measured replacement for each convertible one.
+    """The same stages with latencies, and a measured replacement for each convertible one.
 
     Args:
         model: What was analyzed; left as it was.
         stages: From `analyze`.
         layer: A name in `condense.layers.LAYERS`.
-        options: Of the layer.
-        keep: Blocks that stay in each stage; a stage with no repeat beyond them gets no replacement.
+        options: Of the layer; `steps` is the number of layers if it has no such option.
+        keep: Blocks that stay in each stage; with no repeat beyond them there is no replacement.
         count: New layers in each stage, one behind the other.
         batch_size: Images at a time.
         repeats: Rounds of timing.
     """
+    options, count = split_steps(layer, options, count)
     latencies = time_in_modules(
         model,
         {stage.name: stage.blocks for stage in stages},
@@ -72,10 +76,36 @@ WHOLE = ""
 """The whole model among the names of stages."""
 
 
+def split_steps(
+    layer: str, options: Mapping[str, Any] | None, count: int = 1
+) -> tuple[dict[str, Any], int]:
+    """Where a layer has no option `steps`, that many layers are meant.
+
+    Returns:
+        The layer's own options, and the number of layers.
+
+    Raises:
+        ConfigError: If the number of layers is not a whole number >= 1.
+    """
+    own = dict(options or {})
+    if "steps" in own and "steps" not in inspect.signature(LAYERS[layer]).parameters:
+        count = own.pop("steps")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigError(
+            f"the number of {layer} layers must be a whole number >= 1, got {count!r}"
+        )
+    return own, count
+
+
 def new_layers(
-    layer: str, channels: int, options: Mapping[str, Any] | None = None, *, count: int = 1, seed: int = 0
+    layer: str,
+    channels: int,
+    options: Mapping[str, Any] | None = None,
+    *,
+    count: int = 1,
+    seed: int = 0,
 ) -> nn.Sequential:
-    """`count` layers one behind the other, drawn with `seed`; the global generators stay as they are.
+    """`count` layers in a row, drawn with `seed`; the global generators stay as they are.
 
     Raises:
         ConfigError: If there is no such layer, or it has no such option.

@@ -61,6 +61,7 @@ class Stage:
         repeats: Names of those that go if one block is kept.
         in_shape: Of the first block's input, without the batch.
         out_shape: Of every block's output, without the batch.
+        input_size: (C, H, W) of the image that the model was traced with.
         params: Of all blocks.
         macs: Of all blocks, for one image.
         convertible: Whether the repeats can be replaced.
@@ -74,6 +75,7 @@ class Stage:
     repeats: tuple[str, ...]
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
+    input_size: tuple[int, int, int]
     params: int
     macs: int
     convertible: bool

@@ -1,7 +1,7 @@
 """One run of a model, written down: every module call, every operator, every tensor they pass on.
 
-A tensor is known by its storage, how often that storage had been written to, and its layout in it. So
-an in-place operator makes a new value, and two views of the same memory are one.
+A tensor is known by its storage, how often that storage had been written to, and its layout in
+it. So an in-place operator makes a new value, and two views of the same memory are one.
 """
 
 from collections.abc import Iterator, Sequence

@@ -51,7 +51,7 @@ def objection(block: Block, before: Block | None, facts: Facts) -> str | None:
 
 
 def is_on_trunk(block: Block, trace: Trace) -> bool:
-    """Whether all that is computed later depends on earlier work through this block's input only."""
+    """Whether all later work depends on earlier work through this block's input only."""
     born = block.call.start
     for storage, uses in trace.uses.items():
         if storage == block.source.storage or storage in trace.weights:
@@ -64,6 +64,10 @@ def is_on_trunk(block: Block, trace: Trace) -> bool:
 
 
 def _misshapen(block: Block) -> str | None:
+    return _not_a_map(block) or _reshaping(block)
+
+
+def _not_a_map(block: Block) -> str | None:
     call = block.call
     if len(call.inputs) > 1:
         return f"{block.name} takes {len(call.inputs)} tensors, not one feature map"
@@ -74,11 +78,19 @@ def _misshapen(block: Block) -> str | None:
     if len(block.source.shape) != 4 or len(block.result.shape) != 4:
         shape = "x".join(str(size) for size in block.out_shape)
         return f"{block.name} gives {shape} values for an image, not a feature map (C, H, W)"
+    return None
+
+
+def _reshaping(block: Block) -> str | None:
     if not block.spatial:
         return f"{block.name} holds no spatial convolution"
     if block.in_shape != block.out_shape:
         shapes = ["x".join(str(size) for size in s) for s in (block.in_shape, block.out_shape)]
         return f"{block.name} changes the shape from {shapes[0]} to {shapes[1]}"
+    *_, height, width = block.in_shape
+    seen = block.map_sizes
+    if (height, width) not in seen and block.in_shape[:2] in seen:
+        return f"{block.name} keeps its channels last: its map is (H, W, C)"
     return None
 
 
@@ -109,7 +121,8 @@ def _inaccessible(block: Block, trace: Trace) -> str | None:
             if made_inside and index >= block.call.end and storage not in given:
                 return f"a value from inside {block.name} is used after it"
     if any(
-        content[0] not in given and block.call.start <= trace.births.get(content, -1) < block.call.end
+        content[0] not in given
+        and block.call.start <= trace.births.get(content, -1) < block.call.end
         for content in trace.outputs
     ):
         return f"a value from inside {block.name} is an output of the model"

@@ -8,9 +8,9 @@ import, unless it is trusted.
 """
 
 from condense.checkpoint.architectures import parse_args
-from condense.checkpoint.artefact import save
+from condense.checkpoint.artefact import restore_onto, save
 from condense.checkpoint.loading import load
 from condense.checkpoint.origin import Origin, origin_of
 from condense.checkpoint.plain import read_plain
 
-__all__ = ["Origin", "load", "origin_of", "parse_args", "read_plain", "save"]
+__all__ = ["Origin", "load", "origin_of", "parse_args", "read_plain", "restore_onto", "save"]

@@ -55,7 +55,7 @@ class Architecture:
         except Exception as error:  # a factory that is not ours fails as it likes
             raise CheckpointError(
                 f"{self.name} cannot be built: {type(error).__name__}: {error}",
-                hint="check its options, given with --arch-arg",
+                hint="give what it needs with --arch-arg name=value or --num-classes",
             ) from error
         if not isinstance(network, nn.Module):
             raise CheckpointError(

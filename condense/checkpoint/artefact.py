@@ -9,6 +9,7 @@ is believed for condense, torchvision and timm; importing anything else takes th
 
 import logging
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from condense.checkpoint import architectures, fitting, states
 from condense.checkpoint.origin import Origin, attach, origin_of
 from condense.checkpoint.preprocessing import Preprocessing, settle
+from condense.checkpoint.reading import read
 from condense.checkpoint.request import Request
 from condense.checkpoint.states import State
 from condense.conversion import Plan, apply
@@ -84,11 +86,9 @@ def restore(content: Mapping[str, Any], path: Path, request: Request) -> nn.Modu
     """
     _check_schema(content, path)
     origin = Origin.from_dict(content["origin"])
-    origin = replace(
-        origin,
-        architecture=_architecture_name(origin, path, request),
-        arch_args=origin.arch_args | request.arch_args,
-    )
+    name = _architecture_name(origin, path, request)
+    recorded_args = origin.arch_args if name == origin.architecture else {}
+    origin = replace(origin, architecture=name, arch_args=recorded_args | request.arch_args)
     state = states.sound(content["state_dict"], str(path))
     network = _rebuilt(origin, content["plan"], state, path)
     found = fitting.classes_of(network)
@@ -108,6 +108,29 @@ def restore(content: Mapping[str, Any], path: Path, request: Request) -> nn.Modu
     )
 
 
+def restore_onto(original: nn.Module, path: str | Path) -> nn.Module:
+    """A saved model, rebuilt from the one that it was converted from instead of by name.
+
+    So a network whose class is the user's own needs no factory.
+
+    Args:
+        original: As it was when the model was converted; it stays untouched.
+        path: What `save` wrote.
+
+    Raises:
+        CheckpointError: If the file is no artefact, damaged, or does not fit the original.
+    """
+    path = Path(path)
+    content = read(path)
+    if not is_artefact(content):
+        raise CheckpointError(f"{path} was not saved by condense, expected one of its files")
+    _check_schema(content, path)
+    state = states.sound(content["state_dict"], str(path))
+    network = _converted(original, content["plan"], path)
+    origin = origin_of(original) or Origin.from_dict(content["origin"])
+    return attach(fitting.fill(network, state, str(path)), origin)
+
+
 def _rebuilt(origin: Origin, plan: Mapping[str, Any] | None, state: State, path: Path) -> nn.Module:
     architecture = architectures.find(str(origin.architecture), origin.arch_args)
     if plan is None:
@@ -116,14 +139,19 @@ def _rebuilt(origin: Origin, plan: Mapping[str, Any] | None, state: State, path:
     network = architecture.build(
         num_classes=origin.num_classes, in_channels=size[0] if size else None
     )
+    return fitting.fill(_converted(network, plan, path), state, str(path))
+
+
+def _converted(network: nn.Module, plan: Mapping[str, Any] | None, path: Path) -> nn.Module:
+    if plan is None:
+        return deepcopy(network)
     try:
-        network = apply(Plan.from_dict(plan), network)
+        return apply(Plan.from_dict(plan), network)
     except CondenseError as error:
         raise CheckpointError(
-            f"{path} holds a plan that {architecture.name} cannot follow: {error}",
+            f"{path} holds a plan that its network cannot follow: {error}",
             hint="convert the original checkpoint again",
         ) from error
-    return fitting.fill(network, state, str(path))
 
 
 def _architecture_name(origin: Origin, path: Path, request: Request) -> str:

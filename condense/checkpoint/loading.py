@@ -80,7 +80,9 @@ def is_name(source: str | Path) -> bool:
     if not isinstance(source, str) or Path(source).exists():
         return False
     scheme, _, name = source.rpartition(":")
-    return scheme in architectures.SCHEMES or (bool(scheme) and name.isidentifier())
+    is_module = all(part.isidentifier() for part in scheme.split("."))
+    is_factory = name.isidentifier() and (is_module or scheme.endswith(".py"))
+    return scheme in architectures.SCHEMES or is_factory
 
 
 def _without_file(name: str, request: Request) -> nn.Module:

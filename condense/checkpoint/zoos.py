@@ -89,24 +89,16 @@ def timm_preprocessing(network: nn.Module) -> Preprocessing:
     )
 
 
-def input_convolution(network: nn.Module) -> str | None:
-    """Name of the one convolution that takes three channels, if there is exactly one."""
-    names = [
-        name
+def replace_input(network: nn.Module, channels: int) -> None:
+    """Let the one convolution that takes three channels take so many."""
+    found = [
+        (name, module)
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d) and module.in_channels == 3
     ]
-    return names[0] if len(names) == 1 else None
-
-
-def replace_input(network: nn.Module, channels: int) -> None:
-    """Let the network's first convolution take so many channels."""
-    name = input_convolution(network)
-    if name is None:
+    if len(found) != 1:
         raise CondenseError(f"{type(network).__name__} takes 3 channels, expected {channels}")
-    before = network.get_submodule(name)
-    if not isinstance(before, nn.Conv2d):
-        raise TypeError(f"{name} is no convolution")
+    name, before = found[0]
     after = nn.Conv2d(
         channels,
         before.out_channels,

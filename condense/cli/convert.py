@@ -82,6 +82,7 @@ def read_plan(path: Path) -> Any:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(
-            f"{path} is not JSON, expected a plan", hint="write one with: condense convert --dry-run"
+            f"{path} is not JSON, expected a plan",
+            hint="write one with: condense convert --dry-run",
         ) from error
     return Plan.from_dict(values)

@@ -35,9 +35,7 @@ def export(
     if spec := session.data(data):
         images = data_for(network, spec, seed=session.seed)
         inputs = images_of(network, images, images.test, CHECKED)
-    check = export_onnx(
-        network, path, size, inputs=inputs, opset=opset, force=session.force
-    )
+    check = export_onnx(network, path, size, inputs=inputs, opset=opset, force=session.force)
     if role is not None and output is None:
         run.record("onnx", path.name, made_from={role: run.hash_of(role)}, **check.to_dict())
     document = {"file": str(path), "model": model or role, **check.to_dict()}
@@ -46,7 +44,9 @@ def export(
 
 
 def _text(check: dict[str, Any]) -> str:
-    kind = "test images" if check["inputs"] == "given" else "random inputs (give --data for real ones)"
+    kind = (
+        "test images" if check["inputs"] == "given" else "random inputs (give --data for real ones)"
+    )
     sizes = " and ".join(map(str, check["batch_sizes"]))
     return (
         f"{check['file']}: opset {check['opset']}, dynamic batch, checked against PyTorch on "

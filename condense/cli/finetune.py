@@ -28,7 +28,9 @@ class TrainingOptions:
         float, typer.Option(help="Share of the distillation in the loss; labels have the rest.")
     ] = 0.9
     amp: Annotated[bool, typer.Option("--amp", help="Mixed precision.")] = False
-    ema: Annotated[bool, typer.Option("--ema", help="Keep a moving average of the weights.")] = False
+    ema: Annotated[bool, typer.Option("--ema", help="Keep a moving average of the weights.")] = (
+        False
+    )
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False
     workers: Annotated[int, typer.Option("--workers", "-j", help="Threads that read images.")] = 0
     limit: Annotated[int | None, typer.Option(help="Train on this many images only.")] = None
@@ -62,7 +64,7 @@ def finetune(
     """Distil the converted model from the original, and its control alike."""
     from condense.checkpoint import load
     from condense.checkpoint.in_run import load_artefact, load_original, open_student, store
-    from condense.reporting.on_data import data_for, judge, stability_warnings
+    from condense.reporting.on_data import data_for, growth_warnings, judge
     from condense.training import finetune as train
 
     run = session.run
@@ -103,7 +105,7 @@ def finetune(
         )
         store(run, trained, result.model, made_from=(role, "original"), force=True)
         results[trained] = result
-        for text in stability_warnings(result.model.to(device), images):
+        for text in growth_warnings(result.unstable):
             session.warn(f"{trained}, {text}")
     document = {"original": _scored(score), "models": [_result(*item) for item in results.items()]}
     session.emit(document, *_lines(document))

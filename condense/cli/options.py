@@ -68,7 +68,9 @@ class LayerOptions:
 
     PANEL: ClassVar = "The layer"
 
-    layer: Annotated[str, typer.Option(help="The layer, by its name in condense.layers.")] = "global"
+    layer: Annotated[str, typer.Option(help="The layer, by its name in condense.layers.")] = (
+        "global"
+    )
     keep: Annotated[int, typer.Option(min=1, help="Blocks that stay in each stage.")] = 1
     steps: Annotated[
         int | None, typer.Option(min=0, help="K of global; the number of layers of the others.")
@@ -208,6 +210,8 @@ DataOption = Annotated[
 ]
 ModelArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[MODEL]", help="A model file, or torchvision:NAME; default: the run's."),
+    typer.Argument(
+        metavar="[MODEL]", help="A model file, or torchvision:NAME; default: the run's."
+    ),
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")]

@@ -1,8 +1,8 @@
 """Stages become layers: the plan, which is plain data, and the surgery that carries it out.
 
-    from condense.conversion import convert
-    student = convert(model, "all", layer="global", keep=1)
-    control = apply(student.plan.as_control(), model)
+from condense.conversion import convert
+student = convert(model, "all", layer="global", keep=1)
+control = apply(student.plan.as_control(), model)
 """
 
 from condense.conversion.budget import Target, parse_target

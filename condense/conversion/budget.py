@@ -19,7 +19,7 @@ class Target:
 
     Args:
         quantity: What is limited.
-        value: The limit: a fraction of the original, or an absolute number (milliseconds for latency).
+        value: The limit: a fraction of the original, or an absolute number (of milliseconds).
         is_fraction: Which of the two.
     """
 
@@ -78,7 +78,9 @@ def saving(trial: Trial, quantity: Quantity) -> float:
     return trial.removed_latency_ms - trial.latency_ms
 
 
-def fewest(stages: Sequence[Stage], totals: Totals, target: Target) -> tuple[tuple[Stage, ...], float]:
+def fewest(
+    stages: Sequence[Stage], totals: Totals, target: Target
+) -> tuple[tuple[Stage, ...], float]:
     """The fewest stages that bring the model to the target, largest saving first.
 
     Args:
@@ -87,8 +89,8 @@ def fewest(stages: Sequence[Stage], totals: Totals, target: Target) -> tuple[tup
         target: To reach.
 
     Returns:
-        The stages, in their order, and what the model is expected to need then. If the target is out of
-        reach, all stages that save anything.
+        The stages, in their order, and what the model is expected to need then. If the target is
+        out of reach, all stages that save anything.
     """
     rest = amount(totals, target.quantity)
     savings = [(saving(s.replacement, target.quantity), s) for s in stages if s.replacement]

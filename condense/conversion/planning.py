@@ -1,6 +1,5 @@
 """Deciding which stages become which layers."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -8,11 +7,10 @@ from typing import Any, cast
 from torch import nn
 
 from condense.analysis import Stage, Stages, analyze, measure_stages
-from condense.analysis.measuring import new_layers
+from condense.analysis.measuring import new_layers, split_steps
 from condense.conversion.budget import OutOfReachError, Target, amount, fewest, parse_target
 from condense.conversion.plan import Plan, Replacement
 from condense.errors import ConfigError, NothingToConvertError
-from condense.layers import LAYERS
 
 Selection = str | Stages | Stage | Sequence[str | Stage]
 """`all`, `auto`, names (also joined by commas), or stages of an analysis."""
@@ -35,10 +33,8 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("keep", "count"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} must be a whole number >= 1, got {value!r}")
+        if isinstance(self.keep, bool) or not isinstance(self.keep, int) or self.keep < 1:
+            raise ConfigError(f"keep must be a whole number >= 1, got {self.keep!r}")
 
 
 def make_plan(  # noqa: PLR0913 - the command's options, one to one
@@ -61,7 +57,7 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
             here), names, or stages of an analysis. Measured stages are not measured again.
         layer: Name in `condense.layers.LAYERS`.
         keep: Blocks that stay in each stage.
-        options: Of each new layer. `steps` is the number of layers where the layer has no such option.
+        options: Of each new layer; `steps` is their number if the layer has no such option.
         count: New layers in each stage.
         seed: Of the new layers' first values.
         target: For example `latency=60%`: the fewest stages that bring the model there.
@@ -72,8 +68,11 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
         TargetNotMetError: If the target is out of reach; its `plan` comes nearest.
         ConfigError: If a name, an option or a number is not what it has to be.
     """
-    recipe = _recipe(layer, keep, options, count)
-    found = stages if isinstance(stages, Stages) else analyze(model, _size(model, stages, input_size))
+    own, count = split_steps(layer, options, count)
+    recipe = Recipe(layer=layer, keep=keep, count=count, options=own)
+    found = (
+        stages if isinstance(stages, Stages) else analyze(model, _size(model, stages, input_size))
+    )
     allowed, refused = _selected(found, stages, recipe)
     wanted = parse_target(target) if isinstance(target, str) else target
     if wanted is not None or stages == "auto":
@@ -93,16 +92,14 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
     return plan
 
 
-def _recipe(layer: str, keep: int, options: Mapping[str, Any] | None, count: int) -> Recipe:
-    """Where a layer has no option `steps`, that many layers are meant."""
-    own = dict(options or {})
-    if "steps" in own and "steps" not in inspect.signature(LAYERS[layer]).parameters:
-        count = own.pop("steps")
-    return Recipe(layer=layer, keep=keep, count=count, options=own)
-
-
 def _size(model: nn.Module, stages: Selection, given: Sequence[int] | None) -> Sequence[int]:
-    size = given or getattr(getattr(model, "origin", None), "input_size", None)
+    listed = [stages] if isinstance(stages, Stage) else stages
+    known = [part.input_size for part in listed if isinstance(part, Stage)]
+    size = (
+        given
+        or (known[0] if known else None)
+        or getattr(getattr(model, "origin", None), "input_size", None)
+    )
     if size is None:
         raise ConfigError(
             "the model does not say what size of image it takes",
@@ -138,7 +135,7 @@ def _asked(found: Stages, stages: Selection) -> tuple[Stage, ...] | None:
     if isinstance(stages, Stages) or stages in ("all", "auto"):
         return None
     parts = stages.split(",") if isinstance(stages, str) else stages
-    listed = [parts] if isinstance(parts, Stage) else list(cast("Sequence[str | Stage]", parts))
+    listed = [parts] if isinstance(parts, Stage) else list(parts)
     names = [part.name if isinstance(part, Stage) else part.strip() for part in listed]
     return found.select(names)
 
@@ -231,5 +228,5 @@ def _out_of_reach(plan: Plan, found: Stages, wanted: Target, expected: float) ->
         f"{wanted} is out of reach: converting {names} gives {wanted.quantity}={100 * share:.0f}% "
         f"({expected:.4g})",
         plan,
-        hint=f"--target {wanted.quantity}={100 * share + 1:.0f}%, a cheaper layer, or a smaller --keep",
+        hint=f"try {wanted.quantity}={100 * share + 1:.0f}%, a cheaper layer or a smaller --keep",
     )

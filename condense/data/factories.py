@@ -1,8 +1,9 @@
 """Data sets that the user's own code makes: `pkg.mod:factory` or `file.py:factory`."""
 
 import importlib
-import importlib.util
+import sys
 from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,11 +54,9 @@ def _module(place: str) -> ModuleType:
 def _file(path: Path) -> ModuleType:
     if not path.is_file():
         raise DataError(f"{path} does not exist", hint="name the Python file with its folder")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise DataError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    loader = spec.loader
+    name = f"condense_factory_{path.stem}"  # dataclasses look their module up by name
+    module = sys.modules[name] = ModuleType(name)
+    loader = SourceFileLoader(name, str(path))
     _guarded(str(path), lambda: loader.exec_module(module))
     return module
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from condense.errors import CheckpointError, ConfigError
@@ -87,11 +88,7 @@ def from_authors(
     """
     channels, options = authors_options(planes, _told_by_weights(config, state_dict))
     layer = GlobalLayer(channels, **options)
-    for tensor in state_dict.values():
-        if tensor.is_floating_point():
-            layer.to(tensor.dtype)
-            break
-    _load(layer, state_dict)
+    _load(layer.to(_precision(state_dict)), state_dict)
     return layer
 
 
@@ -119,7 +116,7 @@ def authors_options(planes: int, config: Mapping[str, Any]) -> tuple[int, dict[s
         "coefficients": {
             "velocity": _coefficient(given["custom_uv"], channels, given),
             "diffusion": diffusion,
-            "product": given["use_dot"],
+            "product": bool(given["use_dot"]),
             "velocity_from": "f" if given["use_f_for_g"] else "h",
         },
         "coefficient_eps": None if given["use_diff_eps"] else 1e-5,
@@ -128,9 +125,14 @@ def authors_options(planes: int, config: Mapping[str, Any]) -> tuple[int, dict[s
         "activation": _activation(given),
         "before": "h" if given["init_h0_h"] else "f",
         "source": not given["no_f"],
-        "residual": given["use_res"],
+        "residual": bool(given["use_res"]),
     }
     return channels, options
+
+
+def _precision(state_dict: Mapping[str, Tensor]) -> torch.dtype:
+    kinds = (tensor.dtype for tensor in state_dict.values() if tensor.is_floating_point())
+    return next(kinds, torch.get_default_dtype())
 
 
 def _told_by_weights(
@@ -159,7 +161,7 @@ def _in_channels(planes: int, given: Mapping[str, Any]) -> int:
 def _coefficient(name: str, channels: int, given: Mapping[str, Any]) -> dict[str, Any]:
     if name == "":
         size = {"kernel_size": given["dw_kernel_size"], "dilation": given["dilation"]}
-        return {"block": "depthwise", **size, "bias": given["old_style"]}
+        return {"block": "depthwise", **size, "bias": bool(given["old_style"])}
     return _block(name, {**given, "in_chs": channels, "stride": 1})
 
 
@@ -169,7 +171,7 @@ def _block(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if name == "DwConv":
         options = {"bias": True}
     elif name == "BasicBlock":
-        options = {"separable": given["separable"]}
+        options = {"separable": bool(given["separable"])}
     elif name == "InvertedResidualCell":
         options = _inverted_residual(given)
     elif name == "DartCell":
@@ -212,8 +214,8 @@ def _darts_cell(given: Mapping[str, Any]) -> dict[str, Any]:
         "in_channels": given["C_prev_prev"],
         "width": given["C_curr"],
         "genotype": given["genotype"],
-        "reduction": given["reduction"],
-        "reduction_before": given["reduction_prev"],
+        "reduction": bool(given["reduction"]),
+        "reduction_before": bool(given["reduction_prev"]),
     }
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from condense.errors import ConfigError
+from condense.layers import fused
 from condense.layers.authors_names import to_authors
 from condense.layers.blocks import is_depthwise3x3
 from condense.layers.coefficients import CoefficientMaps, CoefficientOptions
@@ -117,8 +118,11 @@ class GlobalLayer(nn.Module):
 
     def forward(self, x: Tensor, s1: Tensor | None = None) -> Tensor:
         h, f = self.initial_state(x, s1)
-        c = self.coefficients(h, f)
-        out: Tensor = self.activation(self.bn_out(self.evolve(h, f, c)))
+        if fused.kernel_for(self, h) == "readable":
+            c = self.coefficients(h, f)
+            out: Tensor = self.activation(self.bn_out(self.evolve(h, f, c)))
+        else:
+            out = fused.forward(self, h, f)
         return out + f if self.is_residual else out
 
     def initial_state(self, x: Tensor, s1: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -131,7 +135,7 @@ class GlobalLayer(nn.Module):
         return h, h if self.replaces_source else f
 
     def evolve(self, h: Tensor, f: Tensor, c: Coefficients) -> Tensor:
-        """H after K steps: the one place that chooses what advances the equation.
+        """H after K steps, in the readable form.
 
         Shape:
             (N, C, H, W) -> (N, C, H, W).

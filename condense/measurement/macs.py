@@ -25,9 +25,11 @@ MOVEMENT = frozenset(
      "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle",
      "upsample_nearest2d", "slice_scatter",
      "select_scatter", "tril", "triu", "im2col", "_local_scalar_dense", "lift_fresh",
-     "_unsafe_view", "_reshape_copy", "_reshape_alias", "bernoulli", "dropout"}
+     "_unsafe_view", "_reshape_copy", "_reshape_alias", "as_strided", "squeeze", "unsqueeze",
+     "transpose", "t", "detach", "bernoulli", "dropout"}
 )  # fmt: skip
-"""Operators that move values and compute none; views and new tensors are recognised as such."""
+"""Operators that move values and compute none; views (but for those in place) and new tensors are
+recognised as such."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A model of a run met with the run's data."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,8 +8,8 @@ from torch import Tensor, nn
 
 from condense.data import DataSet, Split, batches, load
 from condense.measurement import Accuracy, accuracy
-from condense.measurement.stability import growth_warnings
 from condense.training.inputs import Inputs, known_inputs
+from condense.training.steadiness import growing_layers
 
 BATCH = 256
 DOUBTFUL = 0.7
@@ -51,7 +52,16 @@ def judge(model: nn.Module, data: DataSet) -> tuple[Accuracy, str | None]:
 
 def stability_warnings(model: nn.Module, data: DataSet) -> list[str]:
     """One sentence for each PDE layer whose state grows on a batch of held-out images."""
-    return growth_warnings(model, images_of(model, data, data.validation, 64))
+    return growth_warnings(growing_layers(model, images_of(model, data, data.validation, 64)))
+
+
+def growth_warnings(growths: Mapping[str, float]) -> list[str]:
+    """A sentence for each layer in `growths`."""
+    return [
+        f"{name}: H grows {growth:.3g} times over its steps; a smaller dt or a larger "
+        f"coefficient_eps tames it"
+        for name, growth in growths.items()
+    ]
 
 
 def images_of(model: nn.Module, data: DataSet, part: Split, count: int) -> Tensor:

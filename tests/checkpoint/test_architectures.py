@@ -285,7 +285,9 @@ def test_the_input_of_a_network_without_defaults_is_as_asked_for() -> None:
     assert found.mean == (0.1, 0.2)
 
 
-@pytest.mark.parametrize("name", ["a/model.pt", "C:\\model.pt", "odd:final.pt", "model.pt"])
+@pytest.mark.parametrize(
+    "name", ["a/model.pt", "C:\\model.pt", "odd:final.pt", "model.pt", "my file:x"]
+)
 def test_files_are_not_taken_for_architectures(name: str) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         load(name)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from condense.checkpoint import Origin, load, origin_of, save
+from condense.checkpoint import Origin, load, origin_of, restore_onto, save
 from condense.conversion import convert
 from condense.errors import CheckpointError, CondenseError
 from condense.models import create
@@ -155,8 +155,47 @@ def test_a_plan_that_does_not_fit_the_network(original, tmp_path: Path) -> None:
     save(convert(original, "all"), tmp_path / "a.pt")
     plan = torch.load(tmp_path / "a.pt", weights_only=True)["plan"]
     plan["replacements"][0]["blocks"][0] = "layer9.1"
-    with pytest.raises(CheckpointError, match=r"plan that condense:resnet_digits cannot follow"):
+    with pytest.raises(CheckpointError, match=r"plan that its network cannot follow"):
         load(changed(tmp_path / "a.pt", plan=plan))
+
+
+class Own(nn.Module):
+    """Nothing that a factory could make without being told."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Step() for _ in range(blocks)))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(x).mean((2, 3)))
+
+
+class Step(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.relu(self.conv(x))
+
+
+def test_ones_own_class_is_rebuilt_from_the_original(tmp_path: Path) -> None:
+    original = Own(3).eval()
+    original.origin = Origin(input_size=(4, 6, 6))
+    student = convert(original, "all").eval()
+    save(student, tmp_path / "a.pt")
+    model = restore_onto(original, tmp_path / "a.pt")
+    x = torch.randn(1, 4, 6, 6)
+    torch.testing.assert_close(model(x), student(x), rtol=0, atol=0)
+    assert model.plan == student.plan
+    save(original, tmp_path / "b.pt")
+    assert restore_onto(original, tmp_path / "b.pt") is not original
+
+
+def test_only_artefacts_are_restored_onto_a_network(original, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="was not saved by condense"):
+        restore_onto(original, tmp_path / "digits.pt")
 
 
 def test_weights_that_are_not_finite_are_refused(original, tmp_path: Path) -> None:

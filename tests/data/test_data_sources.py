@@ -1,5 +1,6 @@
 """One data set of each kind, opened and iterated."""
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +77,7 @@ def test_the_held_out_part_depends_on_the_seed_alone(arrays: dict[str, Any], sav
 def test_a_limit_leaves_the_test_images(arrays: dict[str, Any], saved: Save) -> None:
     data = load(saved(arrays), limit=5)
     assert lengths(data) == (5, 5, 20)
+    assert lengths(load(saved(arrays), limit=1000)) == (54, 6, 20)
     with pytest.raises(ConfigError, match="limit must be at least 1 image, got 0"):
         load(saved(arrays), limit=0)
 
@@ -116,6 +118,22 @@ def test_cifar_folder(cifar_folder: Path) -> None:
     torch.testing.assert_close(images[0], torch.from_numpy(flat[0]).view(3, 32, 32) / 255)
 
 
+def test_cifar_without_names_and_cifar_100(cifar_folder: Path) -> None:
+    folder = cifar_folder / "cifar-10-batches-py"
+    (folder / "batches.meta").unlink()
+    assert load(str(folder)).classes[:2] == ("0", "1")
+    hundred = cifar_folder / "hundred" / "cifar-100-python"
+    hundred.mkdir(parents=True)
+    for name, count in (("train", 40), ("test", 20)):
+        pixels = np.zeros((count, 3072), np.uint8)
+        batch = {b"data": pixels, b"fine_labels": list(np.arange(count).tolist())}
+        (hundred / name).write_bytes(pickle.dumps(batch))
+    names = {b"fine_label_names": [f"n{number}".encode() for number in range(100)]}
+    (hundred / "meta").write_bytes(pickle.dumps(names))
+    data = load(str(hundred.parent))
+    assert (lengths(data), len(data.classes), data.classes[99]) == ((36, 4, 20), 100, "n99")
+
+
 def test_digits_have_fixed_stratified_test_images() -> None:
     data = load("digits", seed=0)
     assert lengths(data) == (1197, 200, 400)
@@ -127,8 +145,14 @@ def test_digits_have_fixed_stratified_test_images() -> None:
 
 def test_factories_in_files_and_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
+from __future__ import annotations
+from dataclasses import dataclass
 import numpy as np
 from condense.data import load
+
+@dataclass
+class Unused:
+    number: int
 
 def arrays():
     images, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2

@@ -8,15 +8,19 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import silu
 
 from condense.errors import ConfigError, UnknownNameError
 from condense.layers import (
     LAYERS,
     Boundary,
     CoefficientOptions,
+    Coefficients,
     GlobalLayer,
+    Grid,
     Scheme,
     build_layer,
+    evolve,
 )
 
 DENSE = {"block": "dense"}
@@ -93,6 +97,41 @@ def test_coefficient_norms_have_eps_c_by_default() -> None:
 )
 def test_it_knows_whether_it_has_the_default_form(options: dict[str, Any], expected: bool) -> None:
     assert GlobalLayer(4, **options).has_default_form is expected
+
+
+@pytest.mark.parametrize("before", ["f", "h"])
+@pytest.mark.parametrize("velocity_from", ["f", "h"])
+@pytest.mark.parametrize("is_product", [False, True])
+@pytest.mark.parametrize(("source", "residual"), [(True, False), (False, True)])
+def test_options_act_as_the_equations_say(
+    before: str, velocity_from: str, is_product: bool, source: bool, residual: bool
+) -> None:
+    """Each option against one written-out pass through the layer's own parts."""
+    torch.manual_seed(0)
+    coefficients = {"velocity_from": velocity_from, "product": is_product}
+    options = {"before": before, "source": source, "residual": residual, "activation": "silu"}
+    layer = GlobalLayer(3, steps=2, init="dense", coefficients=coefficients, **options)
+    layer, f = layer.double().eval(), torch.randn(2, 3, 5, 4).double()
+    maps, h = layer.coefficients, layer.init(f)
+    velocity = f if velocity_from == "f" else h
+    a, b = maps.bn_u(maps.conv_u(velocity)), maps.bn_v(maps.conv_v(velocity))
+    p, q = maps.bn_diff_x(maps.conv_diff_x(h)), maps.bn_diff_y(maps.conv_diff_y(h))
+    if is_product:
+        a = b = a * silu(b)
+        p = q = p * silu(q)
+    c = Coefficients(silu(a), silu(b), silu(p), silu(q))
+    state = evolve(
+        h,
+        f if source else None,
+        c,
+        before=f if before == "f" else h,
+        dt=0.2,
+        steps=2,
+        grid=Grid(),
+        scheme="reference",
+    )
+    expected = silu(layer.bn_out(state)) + (f if residual else 0)
+    torch.testing.assert_close(layer(f), expected)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ class Block(nn.Module):
         return self.relu(h + self.shortcut(x))
 
 
-def cifar_resnet(repeats: int, widths: tuple[int, ...], layer: type[nn.Module] | None = None) -> nn.Module:
+def cifar_resnet(
+    repeats: int, widths: tuple[int, ...], layer: type[nn.Module] | None = None
+) -> nn.Module:
     """A CIFAR ResNet with projection shortcuts; `layer` after each of the first three stages."""
     channels = widths[0]
     parts: list[nn.Module] = [

@@ -132,7 +132,7 @@ def test_the_environment_is_plain_and_complete() -> None:
     assert found["torch"] == torch.__version__
     assert found["threads"] == torch.get_num_threads()
     assert found["cores"] >= 1
-    assert found["onnxruntime"] and found["condense"] and found["python"] and found["cpu"]
+    assert all(found[name] for name in ("onnxruntime", "condense", "python", "cpu", "os", "date"))
     assert (found["gpu"] is None) == (not torch.cuda.is_available())
 
 

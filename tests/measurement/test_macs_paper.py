@@ -28,14 +28,14 @@ def test_the_papers_resnet_with_three_global_layers(resnet: Callable[..., nn.Mod
 
 
 @pytest.mark.parametrize(
-    ("index", "repeats", "widths", "layer"),
-    [(0, 1, (6, 8, 8, 8), GlobalLayer), (1, 1, (6, 8, 8), GlobalLayer), (2, 2, (4, 6, 8), None)],
+    ("index", "network"),
+    [(0, (1, (6, 8, 8, 8), GlobalLayer)), (1, (1, (6, 8, 8), GlobalLayer)), (2, (2, (4, 6, 8)))],
 )
 def test_the_golden_networks_to_the_last_operation(
-    shared: Path, resnet: Callable[..., nn.Module], index: int, repeats: int, widths: tuple, layer: type
+    shared: Path, resnet: Callable[..., nn.Module], index: int, network: tuple
 ) -> None:
     record = torch.load(shared / "golden" / "networks.pt", weights_only=True)[index]
-    model = resnet(repeats, widths, layer)
+    model = resnet(*network)
     assert count_macs_paper(model, (3, 32, 32)) == record["thop031_macs"]
     assert count_params(model) == record["n_params"]
 

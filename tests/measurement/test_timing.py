@@ -2,6 +2,7 @@ import gc
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,3 +116,10 @@ def test_the_interval_covers_no_difference_about_as_often_as_it_says() -> None:
         low, _, high = ratio_interval(a, b, resamples=300)
         misses += not low <= 1 <= high
     assert misses / 200 < 0.12
+
+
+def test_a_cuda_device_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    interleave({"a": int}, repeats=2, min_sample_s=0, device="cuda:1")
+    assert waited == [torch.device("cuda:1")] * 6

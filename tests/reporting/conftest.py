@@ -1,4 +1,4 @@
-"""A report with invented figures, so that every word of it can be foreseen, and one that was measured."""
+"""A report with invented figures, so that every word of it can be foreseen; small networks."""
 
 from collections.abc import Callable
 from typing import Any

@@ -14,7 +14,11 @@ Record = Callable[..., dict]
 
 def latency(*samples: float, batch_size: int = 1, device: str = "cpu", threads: int = 2) -> Latency:
     return Latency(
-        timing=Timing(samples), batch_size=batch_size, threads=threads, device=device, dtype="float32"
+        timing=Timing(samples),
+        batch_size=batch_size,
+        threads=threads,
+        device=device,
+        dtype="float32",
     )
 
 
@@ -28,9 +32,7 @@ def test_a_clear_gain_is_told_with_its_conditions_and_interval() -> None:
     new = {"torch": [latency(1.0, 2.0, 3.0)]}
     (ratio,) = latency_ratios(new, old)
     assert ratio.is_faster
-    assert ratio.words == (
-        "latency fell 2x (torch, batch 1, 2 threads; 95 % interval 2x to 2x)"
-    )
+    assert ratio.words == ("latency fell 2x (torch, batch 1, 2 threads; 95 % interval 2x to 2x)")
 
 
 def test_a_loss_is_told_as_a_rise() -> None:
@@ -132,5 +134,5 @@ def test_a_shown_drop_is_told_plainly(record: Record) -> None:
     old = record("original", accuracy=scores(928, 1000))
     new = record("finetuned", accuracy=scores(801, 1000))
     assert compare(new, old, [])["sentences"][-1] == (
-        "top-1 -12.7 points (92.8 % to 80.1 %; 95 % interval -15.7 to -9.7)"
+        "top-1 -12.7 points (92.8 % to 80.1 %; 95 % interval -15.7 to -9.8)"
     )

@@ -5,7 +5,14 @@ from condense.reporting import figures
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (0, "0"), (999, "999"), (1_000, "1.00 k"), (68_862_592, "68.9 M"), (4e9, "4.00 G")],
+    [
+        (None, "–"),
+        (0, "0"),
+        (999, "999"),
+        (1_000, "1.00 k"),
+        (68_862_592, "68.9 M"),
+        (4e9, "4.00 G"),
+    ],
 )
 def test_large_numbers(value: float | None, text: str) -> None:
     assert figures.large(value) == text

@@ -24,7 +24,9 @@ def test_a_count_that_differs_is_a_fault(invented: dict[str, Any]) -> None:
     here = deepcopy(invented)
     here["models"][1]["macs"] += 1
     here["models"][1]["depth_layers"] = 12
-    with pytest.raises(SelfCheckError, match="finetuned macs 68862592 became 68862593; finetuned d"):
+    with pytest.raises(
+        SelfCheckError, match="finetuned macs 68862592 became 68862593; finetuned d"
+    ):
         recheck(invented, here)
 
 

@@ -149,9 +149,7 @@ def test_a_report_of_the_original_alone(invented: dict[str, Any]) -> None:
 
 
 def test_bars_are_as_long_as_their_values() -> None:
-    picture = bars(
-        "t", [Bar(label="a", value=4, text="4"), Bar(label="b", value=1, text="1")]
-    )
+    picture = bars("t", [Bar(label="a", value=4, text="4"), Bar(label="b", value=1, text="1")])
     assert 'width="330.0"' in picture
     assert 'width="82.5"' in picture
     assert 'width="165.0"' in bars("t", [Bar(label="a", value=0.5, text="")], longest=1)

@@ -91,5 +91,5 @@ def test_nothing_to_report_on_says_how_to_begin() -> None:
 
 def test_a_role_twice_is_an_error(tiny: Build) -> None:
     entries = [Entry(role="original", model=tiny(0))] * 2
-    with pytest.raises(ConfigError, match="each of these roles once.*got original, original"):
+    with pytest.raises(ConfigError, match=r"each of these roles once.*got original, original"):
         build_report(entries, SIZE)

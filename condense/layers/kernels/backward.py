@@ -84,8 +84,16 @@ def pull_back(
 
 @kernel
 def _weigh(
-    later: Array, now: Array, earlier: Array, before: Array, h: Array, after: Array, maps: Array,
-    adjoint: Adjoint, grid: Grid, p: Physics,
+    later: Array,
+    now: Array,
+    earlier: Array,
+    before: Array,
+    h: Array,
+    after: Array,
+    maps: Array,
+    adjoint: Adjoint,
+    grid: Grid,
+    p: Physics,
 ) -> None:
     u, v, diff_x, diff_y = maps[0], maps[1], maps[2], maps[3]
     s = adjoint.sums

@@ -5,71 +5,220 @@ coefficients u, v, Dx, Dy. A plane is read once and written once; all between ha
 plane are float64 and kept per plane, so that no result depends on the number of threads.
 """
 
+import math
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import torch
 from numba import prange
 
 from condense.layers.kernels.backward import Adjoint, pull_back, pull_back_convolutions
-from condense.layers.kernels.forward import Physics, Workspace, advance, coefficients
+from condense.layers.kernels.forward import (
+    CONSERVATIVE,
+    REFERENCE,
+    Physics,
+    Workspace,
+    advance,
+    coefficients,
+)
 from condense.layers.kernels.plane import (
+    PERIODIC,
+    REPLICATE,
+    ZERO,
     Array,
     Grid,
     clear_halo,
     index,
     kernel,
     load,
+    make_grid,
     parallel_kernel,
     relu,
     unload,
 )
 
+BOUNDARIES = {"periodic": PERIODIC, "zero": ZERO, "replicate": REPLICATE}
+SCHEMES = {"reference": REFERENCE, "conservative": CONSERVATIVE}
 # Below this many cells a thread, waking one costs more than it saves.
 CELLS_WORTH_A_THREAD = 8192
 _one_call_at_a_time = threading.Lock()  # numba's fallback thread pool does not allow two
 
 
-def parts_of(maps: Array, threads: int) -> int:
-    """Into how many parts the planes of `maps` are worth dividing."""
-    return max(1, min(threads, maps.size // CELLS_WORTH_A_THREAD, numba.config.NUMBA_NUM_THREADS))
+class Layout(NamedTuple):
+    """How planes lie in their buffers, and the numbers of the update."""
+
+    grid: Grid
+    physics: Physics
 
 
-def forward(parts: int, *arguments: Any) -> None:
-    """out = max(scale h(K) + shift, floor); the arguments are those of `_forward`."""
-    _share(_forward, _forward_parallel, parts, arguments)
+def layout(
+    maps: Array,
+    same: bool,
+    dt: float,
+    dx: int,
+    dy: int,
+    scheme: str,
+    boundary: str,
+    source: bool,
+    at_rest: bool,
+) -> Layout:
+    """For maps (N, C, H, W); the numbers come in the type of the maps."""
+    kind = maps.dtype.type
+    numbers = (dt / dx, dt / dy, dt / dx**2, dt / dy**2, 2 * dt if source else 0, 1, 0.5, 0)
+    physics = Physics(*map(kind, numbers), SCHEMES[scheme], same, at_rest)
+    return Layout(make_grid(maps.shape[2], maps.shape[3], dx, dy, BOUNDARIES[boundary]), physics)
 
 
-def backward(parts: int, *arguments: Any) -> None:
-    """Gradients of h(K); the arguments are those of `_backward`."""
-    _share(_backward, _backward_parallel, parts, arguments)
+def fold(
+    parameters: Array,
+    channels: int,
+    constants: list[float],
+    has_bias: bool,
+    coefficient_eps: float,
+    out_eps: float,
+) -> tuple[Array, Array, Array, Array]:
+    """Weight (C, 4, 9), bias (C, 4), scale (C,), shift (C,) with the BatchNorms folded in.
+
+    Where Dx and Dy are numbers, their convolutions are zero and their biases those numbers.
+    """
+    weight = np.zeros((channels, 4, 9), parameters.dtype)
+    bias = np.zeros((channels, 4), parameters.dtype)
+    scale = np.empty(channels, parameters.dtype)
+    shift = np.empty(channels, parameters.dtype)
+    for i, constant in enumerate(constants):
+        bias[:, 2 + i] = constant
+    learnt = 4 - len(constants)
+    _fold(parameters, learnt, has_bias, coefficient_eps, out_eps, weight, bias, scale, shift)
+    return weight, bias, scale, shift
 
 
-def moments(parts: int, *arguments: Any) -> None:
-    """Sums of the convolutions' results and of their squares; the arguments are those of `_moments`."""
-    _share(_moments, _moments_parallel, parts, arguments)
+def forward(
+    h: Array,
+    f: Array,
+    weight: Array,
+    bias: Array,
+    scale: Array,
+    shift: Array,
+    floor: float,
+    out: Array,
+    layout: Layout,
+    steps: int,
+) -> None:
+    """out = max(scale h(K) + shift, floor)."""
+    folded = (weight, bias, scale, shift, h.dtype.type(floor))
+    _share(_forward, _forward_parallel, h, f, *folded, out, *layout, steps)
 
 
-def moments_backward(parts: int, *arguments: Any) -> None:
-    """Gradients of the moments; the arguments are those of `_moments_backward`."""
-    _share(_moments_backward, _moments_backward_parallel, parts, arguments)
+def backward(
+    h: Array,
+    f: Array,
+    weight: Array,
+    bias: Array,
+    grad: Array,
+    to_h: Array,
+    to_f: Array,
+    to_weight: Array,
+    to_bias: Array,
+    layout: Layout,
+    steps: int,
+) -> None:
+    """Gradients of h, f and, per plane, of weight (N, C, 4, 9) and bias (N, C, 4) from that of h(K)."""
+    results = (to_h, to_f, to_weight, to_bias)
+    _share(_backward, _backward_parallel, h, f, weight, bias, grad, *results, *layout, steps)
 
 
-def _share(serial: Any, parallel: Any, parts: int, arguments: tuple[Any, ...]) -> None:
+def moments(h: Array, weight: Array, sums: Array, squares: Array) -> None:
+    """Per plane, the sums of the four convolutions' results and of their squares, (N, C, 4)."""
+    _share(_moments, _moments_parallel, h, weight, sums, squares, _plain_grid(h))
+
+
+def moments_backward(
+    h: Array,
+    weight: Array,
+    centre: Array,
+    slope: Array,
+    offset: Array,
+    to_h: Array,
+    to_weight: Array,
+) -> None:
+    """What reaches h and, per plane, weight when each result has the gradient slope (result + centre) + offset."""
+    gradient = (centre, slope, offset)
+    _share(
+        _moments_backward,
+        _moments_backward_parallel,
+        h,
+        weight,
+        *gradient,
+        to_h,
+        to_weight,
+        _plain_grid(h),
+    )
+
+
+def _share(serial: Any, parallel: Any, maps: Array, *arguments: Any) -> None:
+    """Divide the planes of `maps` among as many threads as they are worth and torch may use."""
+    worth = maps.size // CELLS_WORTH_A_THREAD
+    parts = max(1, min(torch.get_num_threads(), worth, numba.config.NUMBA_NUM_THREADS))
     if parts == 1:
-        planes = arguments[0].shape[0] * arguments[0].shape[1]
-        serial(*arguments, 0, planes)
+        serial(maps, *arguments, 0, maps.shape[0] * maps.shape[1])
         return
     with _one_call_at_a_time:
         numba.set_num_threads(parts)
-        parallel(*arguments, parts)
+        parallel(maps, *arguments, parts)
+
+
+def _plain_grid(maps: Array) -> Grid:
+    grid: Grid = make_grid(maps.shape[2], maps.shape[3], 1, 1, ZERO)
+    return grid
 
 
 @kernel
-def _forward(  # noqa: PLR0913 - numba takes no keyword-only arguments
-    h: Array, f: Array, weight: Array, bias: Array, scale: Array, shift: Array, floor: float, out: Array,
-    grid: Grid, physics: Physics, steps: int, start: int, stop: int,
+def _fold(
+    parameters: Array,
+    learnt: int,
+    has_bias: bool,
+    coefficient_eps: float,
+    out_eps: float,
+    weight: Array,
+    bias: Array,
+    scale: Array,
+    shift: Array,
+) -> None:
+    n = scale.shape[0]
+    place = 0
+    for i in range(learnt):
+        norm = place + (10 * n if has_bias else 9 * n)
+        for c in range(n):
+            variance = parameters[norm + 3 * n + c]
+            slope = parameters[norm + c] / math.sqrt(variance + coefficient_eps)
+            own = parameters[place + 9 * n + c] if has_bias else 0.0
+            for k in range(9):
+                weight[c, i, k] = slope * parameters[place + 9 * c + k]
+            bias[c, i] = parameters[norm + n + c] + slope * (own - parameters[norm + 2 * n + c])
+        place = norm + 4 * n
+    for c in range(n):
+        slope = parameters[place + c] / math.sqrt(parameters[place + 3 * n + c] + out_eps)
+        scale[c] = slope
+        shift[c] = parameters[place + n + c] - slope * parameters[place + 2 * n + c]
+
+
+@kernel
+def _forward(
+    h: Array,
+    f: Array,
+    weight: Array,
+    bias: Array,
+    scale: Array,
+    shift: Array,
+    floor: float,
+    out: Array,
+    grid: Grid,
+    physics: Physics,
+    steps: int,
+    start: int,
+    stop: int,
 ) -> None:
     rows = np.zeros((6 + min(steps + 1, 3), grid.size), h.dtype)
     work = Workspace(rows[0], rows[1], rows[2:6], rows[6:])
@@ -85,9 +234,21 @@ def _forward(  # noqa: PLR0913 - numba takes no keyword-only arguments
 
 
 @kernel
-def _backward(  # noqa: PLR0913
-    h: Array, f: Array, weight: Array, bias: Array, grad: Array, to_h: Array, to_f: Array,
-    to_weight: Array, to_bias: Array, grid: Grid, physics: Physics, steps: int, start: int, stop: int,
+def _backward(
+    h: Array,
+    f: Array,
+    weight: Array,
+    bias: Array,
+    grad: Array,
+    to_h: Array,
+    to_f: Array,
+    to_weight: Array,
+    to_bias: Array,
+    grid: Grid,
+    physics: Physics,
+    steps: int,
+    start: int,
+    stop: int,
 ) -> None:
     rows = np.zeros((7 + steps, grid.size), h.dtype)
     work = Workspace(rows[0], rows[1], rows[2:6], rows[6:])
@@ -136,9 +297,17 @@ def _moments(
 
 
 @kernel
-def _moments_backward(  # noqa: PLR0913
-    h: Array, weight: Array, centre: Array, slope: Array, offset: Array, to_h: Array, to_weight: Array,
-    grid: Grid, start: int, stop: int,
+def _moments_backward(
+    h: Array,
+    weight: Array,
+    centre: Array,
+    slope: Array,
+    offset: Array,
+    to_h: Array,
+    to_weight: Array,
+    grid: Grid,
+    start: int,
+    stop: int,
 ) -> None:
     rows = np.zeros((6, grid.size), h.dtype)
     to_bias = np.zeros(4, np.float64)
@@ -153,33 +322,67 @@ def _moments_backward(  # noqa: PLR0913
             _scale_and_shift(rows[1 + i], slope[c, i], offset[c, i], grid)
             clear_halo(rows[1 + i], grid)
         rows[5, :] = 0
-        pull_back_convolutions(rows[1:5], weight[c], rows[0], rows[5], to_weight[n, c], to_bias, grid)
+        pull_back_convolutions(
+            rows[1:5], weight[c], rows[0], rows[5], to_weight[n, c], to_bias, grid
+        )
         unload(rows[5], to_h[n, c], grid)
 
 
 @parallel_kernel
-def _forward_parallel(  # noqa: PLR0913
-    h: Array, f: Array, weight: Array, bias: Array, scale: Array, shift: Array, floor: float, out: Array,
-    grid: Grid, physics: Physics, steps: int, parts: int,
+def _forward_parallel(
+    h: Array,
+    f: Array,
+    weight: Array,
+    bias: Array,
+    scale: Array,
+    shift: Array,
+    floor: float,
+    out: Array,
+    grid: Grid,
+    physics: Physics,
+    steps: int,
+    parts: int,
 ) -> None:
     planes = h.shape[0] * h.shape[1]
     for i in prange(parts):
         start, stop = i * planes // parts, (i + 1) * planes // parts
-        _forward(
-            h, f, weight, bias, scale, shift, floor, out, grid, physics, steps, start, stop
-        )
+        _forward(h, f, weight, bias, scale, shift, floor, out, grid, physics, steps, start, stop)
 
 
 @parallel_kernel
-def _backward_parallel(  # noqa: PLR0913
-    h: Array, f: Array, weight: Array, bias: Array, grad: Array, to_h: Array, to_f: Array,
-    to_weight: Array, to_bias: Array, grid: Grid, physics: Physics, steps: int, parts: int,
+def _backward_parallel(
+    h: Array,
+    f: Array,
+    weight: Array,
+    bias: Array,
+    grad: Array,
+    to_h: Array,
+    to_f: Array,
+    to_weight: Array,
+    to_bias: Array,
+    grid: Grid,
+    physics: Physics,
+    steps: int,
+    parts: int,
 ) -> None:
     planes = h.shape[0] * h.shape[1]
     for i in prange(parts):
         start, stop = i * planes // parts, (i + 1) * planes // parts
         _backward(
-            h, f, weight, bias, grad, to_h, to_f, to_weight, to_bias, grid, physics, steps, start, stop
+            h,
+            f,
+            weight,
+            bias,
+            grad,
+            to_h,
+            to_f,
+            to_weight,
+            to_bias,
+            grid,
+            physics,
+            steps,
+            start,
+            stop,
         )
 
 
@@ -194,16 +397,21 @@ def _moments_parallel(
 
 
 @parallel_kernel
-def _moments_backward_parallel(  # noqa: PLR0913
-    h: Array, weight: Array, centre: Array, slope: Array, offset: Array, to_h: Array, to_weight: Array,
-    grid: Grid, parts: int,
+def _moments_backward_parallel(
+    h: Array,
+    weight: Array,
+    centre: Array,
+    slope: Array,
+    offset: Array,
+    to_h: Array,
+    to_weight: Array,
+    grid: Grid,
+    parts: int,
 ) -> None:
     planes = h.shape[0] * h.shape[1]
     for i in prange(parts):
         start, stop = i * planes // parts, (i + 1) * planes // parts
-        _moments_backward(
-            h, weight, centre, slope, offset, to_h, to_weight, grid, start, stop
-        )
+        _moments_backward(h, weight, centre, slope, offset, to_h, to_weight, grid, start, stop)
 
 
 @kernel

@@ -70,7 +70,14 @@ class Workspace(NamedTuple):
 
 @kernel
 def advance(
-    h: Array, f: Array, weight: Array, bias: Array, work: Workspace, grid: Grid, physics: Physics, steps: int
+    h: Array,
+    f: Array,
+    weight: Array,
+    bias: Array,
+    work: Workspace,
+    grid: Grid,
+    physics: Physics,
+    steps: int,
 ) -> int:
     """h(K) of one plane from h(0), f and the channel's coefficients; the row of `work.states` that holds it.
 
@@ -164,8 +171,16 @@ def evolve(
 
 @kernel
 def _step_reference(
-    before: Array, h: Array, after: Array, f: Array, u: Array, v: Array, diff_x: Array, diff_y: Array,
-    grid: Grid, p: Physics,
+    before: Array,
+    h: Array,
+    after: Array,
+    f: Array,
+    u: Array,
+    v: Array,
+    diff_x: Array,
+    diff_y: Array,
+    grid: Grid,
+    p: Physics,
 ) -> None:
     first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
     two_x, two_y = p.diffusion_x + p.diffusion_x, p.diffusion_y + p.diffusion_y
@@ -182,8 +197,16 @@ def _step_reference(
 
 @kernel
 def _step_conservative(
-    before: Array, h: Array, after: Array, f: Array, u: Array, v: Array, diff_x: Array, diff_y: Array,
-    grid: Grid, p: Physics,
+    before: Array,
+    h: Array,
+    after: Array,
+    f: Array,
+    u: Array,
+    v: Array,
+    diff_x: Array,
+    diff_y: Array,
+    grid: Grid,
+    p: Physics,
 ) -> None:
     first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
     for k in range(first, first + index(grid.count)):

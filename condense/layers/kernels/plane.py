@@ -1,7 +1,7 @@
 """One channel's map in a flat, padded buffer: how it gets there, and what lies beyond its edge.
 
 Cell (i, j) of an (H, W) map is element `first + i * stride + j`. Rows of one map follow each other with
-the halo's columns between them, so that a stencil over the whole map is a single loop over `count`
+the halo's columns between them, so that a stencil over the map is one loop over `count` elements
 neighbouring elements, which vectorises whatever the width of the map. What such a loop writes into the
 halo is rubbish and is replaced before it is read.
 """

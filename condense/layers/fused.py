@@ -1,0 +1,210 @@
+"""The door to the fused kernels: which kernel a Global layer runs, and the layer run through it.
+
+The readable form reads and writes every map some thirty times; the kernels read it once and write it once. They
+compute the same, gradients included, for layers whose coefficients are plain 3x3 stencils per channel with
+BatchNorm and ReLU. All else, and whatever is being counted, traced or exported, runs in the readable form.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils import _python_dispatch
+
+from condense.layers.kernels import ops
+
+if TYPE_CHECKING:
+    from condense.layers.global_layer import GlobalLayer
+
+Kernel = Literal["readable", "cpu", "gpu"]
+
+log = logging.getLogger(__name__)
+_HAS_NUMBA = importlib.util.find_spec("numba") is not None
+_readers = 0  # how many `readable()` blocks are open
+_was_told = False
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Run every Global layer in its readable form within the block, as counters and benchmarks need."""
+    global _readers  # noqa: PLW0603 - a switch for the process, which torch.compile can guard on
+    _readers += 1
+    try:
+        yield
+    finally:
+        _readers -= 1
+
+
+def kernel_for(layer: "GlobalLayer", h: Tensor) -> Kernel:
+    """The kernel that a layer runs on a state such as h.
+
+    Args:
+        layer: As it is now: mode, hooks and replaced parts count.
+        h: h(0), (N, C, H, W).
+    """
+    if _readers or not _is_plain(h) or _is_observed(layer) or not _has_kernel_form(layer):
+        return "readable"
+    return "cpu" if _has_cpu_kernel() else "readable"
+
+
+def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
+    """relu(BN(h(K))) by the kernel for h; call it only where there is one.
+
+    Shape:
+        h and f, both (N, C, H, W) -> (N, C, H, W).
+    """
+    source = None if f is h else f
+    if layer.training or torch.is_grad_enabled():
+        weight, bias = _folded(layer, h)
+        out = layer.bn_out(ops.evolve(h, source, weight, bias, *_numbers(layer)))
+        return F.relu(out)
+    first, out_norm = layer.coefficients.bn_u, layer.bn_out
+    return ops.global_layer(
+        h,
+        source,
+        _flat(layer),
+        list(layer.coefficients.options.constant_diffusion or ()),
+        layer.coefficients.conv_u.bias is not None,
+        first.eps,
+        out_norm.eps,
+        *_numbers(layer),
+    )
+
+
+def _numbers(layer: "GlobalLayer") -> tuple[int, float, int, int, str, str, bool, bool]:
+    grid = layer.grid
+    return (
+        layer.steps,
+        layer.dt,
+        grid.shift_x,
+        grid.shift_y,
+        layer.scheme,
+        grid.boundary,
+        layer.has_source,
+        layer.before == "h",
+    )
+
+
+def _flat(layer: "GlobalLayer") -> Tensor:
+    parts = []
+    for conv, norm in _maps(layer):
+        parts.append(conv.weight.view(-1))
+        if conv.bias is not None:
+            parts.append(conv.bias)
+        parts += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+    norm = layer.bn_out
+    return torch.cat([*parts, norm.weight, norm.bias, norm.running_mean, norm.running_var])
+
+
+def _folded(layer: "GlobalLayer", h: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (C, 4, 9) and bias (C, 4) with the BatchNorms folded in, differentiable.
+
+    In training the BatchNorms take the batch's moments, and their running averages move on.
+    """
+    maps = _maps(layer)
+    weight = torch.stack([conv.weight.flatten(1) for conv, _ in maps], 1)
+    norms = [norm for _, norm in maps]
+    if layer.training:
+        mean, variance = ops.moments(h, _filled(weight, 0.0))
+        mean, variance = mean[:, : len(maps)], variance[:, : len(maps)]
+        if maps[0][0].bias is not None:
+            mean = mean + torch.stack([conv.bias for conv, _ in maps], 1)
+        _move_averages(norms, mean.detach(), variance.detach(), h.numel() // h.shape[1])
+    else:
+        mean = torch.stack([norm.running_mean for norm in norms], 1)
+        variance = torch.stack([norm.running_var for norm in norms], 1)
+    slope = torch.stack([norm.weight for norm in norms], 1) / torch.sqrt(variance + norms[0].eps)
+    bias = torch.stack([norm.bias for norm in norms], 1) - slope * mean
+    if maps[0][0].bias is not None:
+        bias = bias + slope * torch.stack([conv.bias for conv, _ in maps], 1)
+    weight = _filled(weight * slope[..., None], 0.0)
+    for constant in layer.coefficients.options.constant_diffusion or ():
+        bias = torch.cat([bias, bias.new_full((len(bias), 1), constant)], 1)
+    return weight, bias
+
+
+def _filled(weight: Tensor, value: float) -> Tensor:
+    """With as many maps as there are coefficients: those that are numbers have no stencil."""
+    missing = 4 - weight.shape[1]
+    return F.pad(weight, (0, 0, 0, missing), value=value) if missing else weight
+
+
+@torch.no_grad()
+def _move_averages(norms: list[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: int) -> None:
+    unbiased = variance * (count / (count - 1))
+    for i, norm in enumerate(norms):
+        norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean[:, i].to(norm.running_mean.dtype), norm.momentum)
+        norm.running_var.lerp_(unbiased[:, i].to(norm.running_var.dtype), norm.momentum)
+
+
+def _maps(layer: "GlobalLayer") -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    maps = layer.coefficients
+    found = [(maps.conv_u, maps.bn_u), (maps.conv_v, maps.bn_v)]
+    if maps.options.constant_diffusion is None:
+        found += [(maps.conv_diff_x, maps.bn_diff_x), (maps.conv_diff_y, maps.bn_diff_y)]
+    return found
+
+
+def _is_plain(h: Tensor) -> bool:
+    return (
+        h.device.type == "cpu"
+        and h.dtype in (torch.float32, torch.float64)
+        and h.ndim == 4
+        and h.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.jit.is_tracing()
+        and not torch.compiler.is_exporting()
+    )
+
+
+def _is_observed(layer: "GlobalLayer") -> bool:
+    """Whether something looks into the layer, which must then do what it says, part by part."""
+    if torch.compiler.is_compiling():
+        return False
+    if _python_dispatch.is_in_torch_dispatch_mode():
+        return True
+    parts = (*layer.coefficients.modules(), layer.bn_out, layer.activation)
+    return any(p._forward_hooks or p._forward_pre_hooks or p._backward_hooks for p in parts)
+
+
+def _has_kernel_form(layer: "GlobalLayer") -> bool:
+    options = layer.coefficients.options
+    if options.product or options.velocity_from == "f":
+        return False
+    if not type(layer.activation) is type(layer.coefficients.activation) is nn.ReLU:
+        return False
+    maps = _maps(layer)
+    norms = [norm for _, norm in maps]
+    return all(_is_stencil(conv) for conv, _ in maps) and all(
+        type(norm) is nn.BatchNorm2d
+        and norm.affine
+        and norm.track_running_stats
+        and norm.momentum is not None
+        and norm.training == layer.training
+        for norm in (*norms, layer.bn_out)
+    )
+
+
+def _is_stencil(conv: nn.Module) -> bool:
+    """One 3x3 kernel per channel, zero-padded."""
+    return (
+        type(conv) is nn.Conv2d
+        and conv.groups == conv.in_channels == conv.out_channels
+        and conv.kernel_size == (3, 3)
+        and conv.padding == conv.stride == conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
+    )
+
+
+def _has_cpu_kernel() -> bool:
+    global _was_told  # noqa: PLW0603
+    if not (_HAS_NUMBA or _was_told):
+        _was_told = True
+        log.warning("numba is not installed: Global layers run in their slow, readable form")
+    return _HAS_NUMBA

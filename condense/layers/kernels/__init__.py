@@ -1,0 +1,1 @@
+"""Fused kernels of the Global layer. `condense.layers.fused` is their door."""
