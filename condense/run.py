@@ -69,6 +69,10 @@ class Run:
     def __contains__(self, role: object) -> bool:
         return role in self._artefacts
 
+    def __iter__(self) -> Iterator[str]:
+        """The roles of all artefacts."""
+        return iter(self._artefacts)
+
     @property
     def facts(self) -> dict[str, Any]:
         """What commands remember for the next ones: model, architecture, input size, data."""
@@ -82,16 +86,20 @@ class Run:
         self._save(manifest)
 
     def remember_path(self, key: str, place: str) -> None:
-        """Remember a place on disk relative to the folder; anything else as it is."""
-        exists = Path(place).exists()
-        self.remember(**{key: os.path.relpath(place, self.folder) if exists else place})
+        """Remember a place on disk, or a `file.py:name`, relative to the folder; else as it is."""
+        file, colon, name = _parts(place)
+        if Path(file).exists():
+            place = f"{os.path.relpath(file, self.folder)}{colon}{name}"
+        self.remember(**{key: place})
 
     def remembered_path(self, key: str) -> str | None:
         """What `remember_path` was given, as seen from here."""
         place: str | None = self.facts.get(key)
-        if place is not None and self.path(place).exists():
-            return str(self.path(place))
-        return place
+        if place is None:
+            return None
+        file, colon, name = _parts(place)
+        is_here = self.path(file).exists() or os.sep in file
+        return f"{self.path(file)}{colon}{name}" if is_here else place
 
     def path(self, name: str) -> Path:
         """Where a file of this run lies; `name` may lead out of the folder, which need not exist yet."""
@@ -117,8 +125,12 @@ class Run:
         return entry
 
     def hash_of(self, role: str) -> str:
-        """Hash of an artefact as recorded."""
-        return str(self._artefacts[role]["sha256"])
+        """Hash of an artefact as recorded, and of the options that it is opened with."""
+        entry = self._artefacts[role]
+        if not entry.get("how"):
+            return str(entry["sha256"])
+        both = json.dumps([entry["sha256"], entry["how"]], sort_keys=True)
+        return hashlib.sha256(both.encode()).hexdigest()
 
     def why_stale(self, role: str) -> str | None:
         """Why an artefact no longer fits this run, in a few words; None if it does."""
@@ -129,10 +141,11 @@ class Run:
         if sha256(path) != entry["sha256"]:
             return f"{entry['file']} was changed since"
         for source, digest in entry["made_from"].items():
-            known = self._artefacts.get(source)
-            if known is not None and known["sha256"] != digest:
+            if source not in self:
+                continue
+            if self.hash_of(source) != digest:
                 return f"{source} was made again since"
-            if known is not None and (reason := self.why_stale(source)):
+            if reason := self.why_stale(source):
                 return f"its {source} no longer fits: {reason}"
         return None
 
@@ -148,7 +161,7 @@ class Run:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             schema = found["schema"]
-            fits = isinstance(found["facts"], dict) and isinstance(found["artefacts"], dict)
+            fits = isinstance(found["facts"], dict) and _are_entries(found["artefacts"])
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise _unreadable(path) from error
         if schema != SCHEMA or not fits:
@@ -159,6 +172,20 @@ class Run:
     def _save(self, manifest: dict[str, Any]) -> None:
         with written_whole(self.folder / MANIFEST, force=True) as path:
             path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _parts(place: str) -> tuple[str, str, str]:
+    """`file.py:name` in three parts, anything else in the first."""
+    return place.rpartition(":") if ".py:" in place else (place, "", "")
+
+
+def _are_entries(found: Any) -> bool:
+    kinds = {"file": str, "sha256": str, "made_from": dict}
+    return isinstance(found, dict) and all(
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), kind) for key, kind in kinds.items())
+        for entry in found.values()
+    )
 
 
 def _unreadable(path: Path) -> CondenseError:

@@ -7,6 +7,7 @@ Plain types and tensors only, so that torch opens it weights-only. What it says 
 is believed for condense, torchvision and timm; importing anything else takes the user's word.
 """
 
+import io
 import logging
 from collections.abc import Mapping
 from copy import deepcopy
@@ -66,8 +67,10 @@ def save(
         },
         "details": details,
     }
+    buffer = io.BytesIO()  # a full disk is an OSError for bytes, a RuntimeError in torch.save
+    torch.save(content, buffer)
     with written_whole(path, force=force) as partial:
-        torch.save(content, partial)
+        partial.write_bytes(buffer.getbuffer())
     if origin.architecture is None or not architectures.is_built_in(origin.architecture):
         log.warning("%s: loading it will need arch=, a factory of %s", path, type(model).__name__)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from condense.checkpoint.artefact import save
@@ -15,7 +16,9 @@ from condense.run import Run, sha256
 ORIGINAL = "original"
 
 
-def open_original(run: Run, source: str | Path, *, force: bool = False, **how: Any) -> nn.Module:
+def open_original(
+    run: Run, source: str | Path, *, force: bool = False, seed: int = 0, **how: Any
+) -> nn.Module:
     """Load a model and make it the run's original.
 
     A file is remembered by its place and hash; a network without a file is saved in the run, as its
@@ -25,23 +28,19 @@ def open_original(run: Run, source: str | Path, *, force: bool = False, **how: A
         run: The run folder; other artefacts of it become stale if the model is another one.
         source: As for `load`.
         force: Replace another original.
+        seed: Of the random weights of a network without a file.
         how: Options of `load`, remembered too.
 
     Raises:
         CondenseError: If the run has another original and `force` is not given.
     """
+    asked = {key: _plain(value) for key, value in how.items() if value}
     if is_name(source):
-        if known := _same_name(run, str(source), how, force=force):
-            return known
-        model = load(source, **how)
-        save(model, run.path("original.pt"), force=force)
-        name, remembered = "original.pt", {}
-    else:
-        model = load(source, **how)
-        name = os.path.relpath(source, run.folder)
-        remembered = {key: _plain(value) for key, value in how.items() if value}
-    _check_same(run, run.path(name), force=force)
-    run.record(ORIGINAL, name, made_from={}, source=str(source), how=remembered)
+        return _drawn(run, str(source), force=force, asked={**asked, "seed": seed}, how=how)
+    model = load(source, **how)
+    _check_same(run, sha256(source), force=force)
+    name = os.path.relpath(source, run.folder)
+    run.record(ORIGINAL, name, made_from={}, source=str(source), how=asked)
     return model
 
 
@@ -79,8 +78,11 @@ def open_student(run: Run, source: str | Path, *, force: bool = False, **how: An
     Raises:
         CondenseError: If the run has another one and `force` is not given.
     """
-    model = load(source, **how)
-    store(run, "converted", model, made_from=(ORIGINAL,), force=force, source=str(source))
+    model, digest = load(source, **how), sha256(source)
+    if (run.artefact("converted") or {}).get("source_sha256") == digest:
+        return load_artefact(run, "converted")
+    details = {"source": str(source), "source_sha256": digest}
+    store(run, "converted", model, made_from=(ORIGINAL,), force=force, **details)
     return model
 
 
@@ -117,6 +119,12 @@ def latest(run: Run) -> str:
     return ORIGINAL
 
 
+def left_out(run: Run) -> list[str]:
+    """A sentence for each artefact that no longer fits the run."""
+    found = [(role, run.why_stale(role)) for role in run if role != ORIGINAL]
+    return [f"{role} is left out: {reason}" for role, reason in found if reason]
+
+
 MAKER = {
     ORIGINAL: "condense analyze MODEL",
     "converted": "condense convert",
@@ -126,19 +134,28 @@ MAKER = {
 }
 
 
-def _same_name(run: Run, source: str, how: Mapping[str, Any], *, force: bool) -> nn.Module | None:
-    entry = run.artefact(ORIGINAL)
-    if entry is None or entry.get("source") != source or force or any(how.values()):
-        return None
-    return load_original(run)
+def _drawn(
+    run: Run, source: str, *, force: bool, asked: Mapping[str, Any], how: Mapping[str, Any]
+) -> nn.Module:
+    """A network with random weights: the run's own if it is the same, else a new one in its place."""
+    entry = run.artefact(ORIGINAL) or {}
+    if entry.get("source") == source and entry.get("drawn") == asked and not force:
+        return load_original(run)
+    _check_same(run, "", force=force)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(asked["seed"])
+        model = load(source, **how)
+    save(model, run.path("original.pt"), force=force)
+    run.record(ORIGINAL, "original.pt", made_from={}, source=source, drawn=dict(asked))
+    return model
 
 
-def _check_same(run: Run, path: Path, *, force: bool) -> None:
+def _check_same(run: Run, digest: str, *, force: bool) -> None:
     entry = run.artefact(ORIGINAL)
-    if entry is None or force or entry["sha256"] == sha256(path):
+    if entry is None or force or entry["sha256"] == digest:
         return
     raise CondenseError(
-        f"{run.folder} is about another model, {entry['file']}",
+        f"{run.folder} is about another model, {entry.get('source', entry['file'])}",
         hint="name another folder with --run, or replace that model with --force",
     )
 

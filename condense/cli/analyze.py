@@ -28,7 +28,8 @@ def analyze(
     from condense.reporting import stages_table
 
     run = session.run
-    network = open_original(run, model, force=session.force, **loading.to_dict())
+    how = loading.to_dict()
+    network = open_original(run, model, force=session.force, seed=session.seed, **how)
     stages = find_stages(network, settled_input_size(network))
     if latency:
         network = network.to(session.torch_device)

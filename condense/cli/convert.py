@@ -1,6 +1,7 @@
 """`condense convert`: the repeats give way to PDE layers."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 
 from condense.cli.options import LayerOptions, Loading, ModelArgument
 from condense.cli.session import Session
-from condense.errors import ConfigError
+from condense.errors import CondenseError
 
 
 def convert(
@@ -32,36 +33,35 @@ def convert(
     from condense.checkpoint.in_run import load_original, open_original, store
     from condense.checkpoint.origin import settled_input_size
     from condense.conversion import apply, make_plan
+    from condense.conversion.fit import fit_to
     from condense.measurement import count_macs, count_params
     from condense.reporting.conversion import conversion_table
     from condense.run import written_whole
 
     run = session.run
+    is_own = plan is not None and plan.resolve() == run.path("plan.json").resolve()
+    written = [] if is_own else ["plan.json"]
+    session.refuse_to_overwrite(*written, *([] if dry_run else ["converted.pt", "control.pt"]))
+    given = read_plan(plan) if plan else None
     if model is not None:
-        network = open_original(run, model, force=session.force, **loading.to_dict())
+        how = loading.to_dict()
+        network = open_original(run, model, force=session.force, seed=session.seed, **how)
     else:
         network = load_original(run)
-    session.refuse_to_overwrite("plan.json", *([] if dry_run else ["converted.pt", "control.pt"]))
     size = settled_input_size(network)
     network = network.to(session.torch_device)
-    made = (
-        read_plan(plan)
-        if plan
-        else make_plan(
-            network, stages, target=target, seed=session.seed, input_size=size, **layer.to_dict()
-        )
+    made = given or make_plan(
+        network, stages, target=target, seed=session.seed, input_size=size, **layer.to_dict()
     )
     network = network.cpu()
+    models = {"original": network, "converted": apply(made, network)}
+    models["control"] = apply(made.as_control(), network)
+    if fit is not None and not dry_run:
+        fit_to(models["converted"], network, fit, seed=session.seed)
     with written_whole(run.path("plan.json"), force=True) as path:
         path.write_text(json.dumps(made.to_dict(), indent=2) + "\n", encoding="utf-8")
     document: dict[str, Any] = {"plan": made.to_dict()}
     if not dry_run:
-        models = {"original": network, "converted": apply(made, network)}
-        models["control"] = apply(made.as_control(), network)
-        if fit is not None:
-            from condense.conversion.fit import fit_to
-
-            fit_to(models["converted"], network, fit, seed=session.seed)
         for role in ("converted", "control"):
             store(run, role, models[role], made_from=("original",), force=True)
         document["models"] = [
@@ -69,7 +69,8 @@ def convert(
             for role, item in models.items()
         ]
     session.emit(document, conversion_table(document))
-    session.next("convert --plan plan.json" if dry_run else "finetune --data DATA")
+    carry_out = f"convert --plan {shlex.quote(str(run.path('plan.json')))}"
+    session.next(carry_out if dry_run else "finetune --data DATA")
 
 
 def read_plan(path: Path) -> Any:
@@ -79,9 +80,12 @@ def read_plan(path: Path) -> Any:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise CondenseError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="write a plan with: condense convert --dry-run",
+        ) from error
     except ValueError as error:
-        raise ConfigError(
+        raise CondenseError(
             f"{path} is not JSON, expected a plan",
             hint="write one with: condense convert --dry-run",
         ) from error

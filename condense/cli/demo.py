@@ -50,7 +50,7 @@ def demo(
     export(session=silent, loading=Loading())
     _step(session, "report")
     report(session=session)
-    session.note(f"look at {folder / 'report.html'}; now your own: condense analyze model.pt")
+    session.note(f"look at {folder / 'report.html'}; now your own\nnext: condense analyze MODEL")
 
 
 def _step(session: Session, words: str) -> None:

@@ -10,3 +10,4 @@ def env(session: Session) -> None:
     found = environment()
     width = max(map(len, found))
     session.emit(found, *(f"{key:{width}}  {value}" for key, value in found.items()))
+    session.next("analyze MODEL")

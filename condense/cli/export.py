@@ -1,11 +1,13 @@
 """`condense export`: one ONNX file, checked before it gets its name."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from condense.cli.options import DataOption, Loading, ModelArgument, OutputOption
 from condense.cli.session import Session
+from condense.errors import CondenseError
 
 CHECKED = 1000
 """Test images that the exported file is compared on."""
@@ -21,23 +23,30 @@ def export(
 ) -> None:
     """Export a model to ONNX and compare it with PyTorch on real images."""
     from condense.checkpoint import load
-    from condense.checkpoint.in_run import latest, load_artefact
+    from condense.checkpoint.in_run import latest, load_artefact, left_out
     from condense.checkpoint.origin import settled_input_size
     from condense.export import export_onnx
     from condense.reporting.on_data import data_for, images_of
 
     run = session.run
     role = None if model else latest(run)
-    network = load(model, **loading.to_dict()) if model else load_artefact(run, str(role))
+    path = output or (run.path("model.onnx") if role else Path("model.onnx"))
+    if path.exists() and not session.force:
+        raise CondenseError(f"{path} exists already", hint="--force overwrites it")
+    if role is None:
+        network = load(str(model), **loading.to_dict())
+    else:
+        for warning in left_out(run):
+            session.warn(warning)
+        network = load_artefact(run, role)
     size = settled_input_size(network)
-    path = output or run.path("model.onnx")
     inputs = None
-    if spec := session.data(data):
+    if spec := data or run.remembered_path("data"):
         images = data_for(network, spec, seed=session.seed)
         inputs = images_of(network, images, images.test, CHECKED)
     check = export_onnx(network, path, size, inputs=inputs, opset=opset, force=session.force)
     if role is not None and output is None:
-        run.record("onnx", path.name, made_from={role: run.hash_of(role)}, **check.to_dict())
+        run.record("onnx", path.name, made_from={role: run.hash_of(role)}, check=check.to_dict())
     document = {"file": str(path), "model": model or role, **check.to_dict()}
     session.emit(document, _text(document))
     session.next("report")

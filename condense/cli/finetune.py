@@ -64,36 +64,37 @@ def finetune(
     """Distil the converted model from the original, and its control alike."""
     from condense.checkpoint import load
     from condense.checkpoint.in_run import load_artefact, load_original, open_student, store
-    from condense.reporting.on_data import data_for, growth_warnings, judge
+    from condense.reporting.on_data import data_for, judge
     from condense.training import finetune as train
 
     run = session.run
-    spec = session.data(data)
+    spec = data or run.remembered_path("data")
     if spec is None:
         raise ConfigError("there is no data to learn from", hint="--data cifar10.npz, for example")
+    original = load_original(run)
+    with_control = control and model is None and run.artefact("control") is not None
+    pairs = {"converted": "finetuned"} | ({"control": "control_finetuned"} if with_control else {})
     if not resume:
-        session.refuse_to_overwrite("finetuned.pt")
+        session.refuse_to_overwrite(*(f"{trained}.pt" for trained in pairs.values()))
     if model is not None:
         open_student(run, model, force=session.force, **loading.to_dict())
-    original = load_original(run)
-    source = {"original": lambda: original, "none": lambda: None}.get(
-        teacher, lambda: load(teacher, trust=loading.trust)
-    )()
+    students = {role: load_artefact(run, role) for role in pairs}
+    if teacher in ("original", "none"):
+        source = original if teacher == "original" else None
+    else:
+        source = load(teacher, trust=loading.trust)
     images = data_for(original, spec, seed=session.seed)
-    if training.limit is not None:
-        images = images.limited(training.limit, session.seed)
+    run.remember_path("data", spec)
     device = session.torch_device
     score, doubt = judge(original.to(device), images)
     session.note(_shown("original", _scored(score)))
     if doubt:
         session.warn(doubt)
     config = training.to_config(session.seed, with_teacher=source is not None)
-    pairs = {"converted": "finetuned", "control": "control_finetuned"}
     results = {}
-    for role, trained in list(pairs.items())[: 2 if control and run.artefact("control") else 1]:
-        student = load_artefact(run, role)
+    for role, trained in pairs.items():
         result = train(
-            student,
+            students[role],
             teacher=source,
             data=images,
             config=config,
@@ -105,8 +106,6 @@ def finetune(
         )
         store(run, trained, result.model, made_from=(role, "original"), force=True)
         results[trained] = result
-        for text in growth_warnings(result.unstable):
-            session.warn(f"{trained}, {text}")
     document = {"original": _scored(score), "models": [_result(*item) for item in results.items()]}
     session.emit(document, *_lines(document))
     _check_target(results["finetuned"].met, training.max_drop)

@@ -100,7 +100,7 @@ class LayerOptions:
 def command(app: typer.Typer, function: Callable[..., None]) -> None:
     """Make `function` a command; a parameter that is a dataclass becomes one option per field."""
     hints = get_type_hints(function, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {n: hint for n, hint in hints.items() if is_dataclass(hint)}
     flat: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
         group = groups.get(parameter.name)

@@ -1,6 +1,7 @@
 """`condense report`: everything that a run holds, measured side by side."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,11 +9,18 @@ from typing import Annotated, Any, Literal
 import typer
 
 from condense.cli.options import DataOption, OutputOption
-from condense.cli.session import Session
-from condense.errors import CondenseError
+from condense.cli.session import SCHEMA, Session
+from condense.errors import CondenseError, ConfigError
 from condense.run import Run, written_whole
 
 Format = Literal["table", "json", "csv", "md", "html"]
+SUFFIXES: dict[str, Format] = {
+    ".json": "json",
+    ".csv": "csv",
+    ".md": "md",
+    ".html": "html",
+    ".htm": "html",
+}
 
 
 def report(
@@ -24,7 +32,12 @@ def report(
     runtimes: Annotated[
         str, typer.Option(help="torch, torch_compile (minutes), onnxruntime; commas between.")
     ] = "torch,onnxruntime",
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = "table",
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", help="How to show it; default: a table, or as OUTPUT's name ends."
+        ),
+    ] = None,
     output: OutputOption = None,
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Measure again and compare with report.json.")
@@ -32,58 +45,81 @@ def report(
     repeats: Annotated[int, typer.Option(min=2, help="Rounds of timing.")] = 20,
 ) -> None:
     """Compare the original, the converted, the finetuned and the control models of a run."""
+    from condense.reporting import recheck as compare
     from condense.reporting.of_run import report_run
 
+    form = _settled(form, output, as_json=session.as_json)
     if output is not None and output.exists() and not session.force:
         raise CondenseError(f"{output} exists already", hint="--force overwrites it")
     documents = []
-    for folder in runs or [session.run_folder]:
-        run = Run(folder)
+    for run in map(Run, runs or [session.run_folder]):
         recorded = _recorded(run) if recheck else None
+        spec = data or run.remembered_path("data")
         document = report_run(
             run,
-            data=session.data(data),
+            data=spec,
             device=session.torch_device,
             runtimes=runtimes.split(","),
             repeats=repeats,
-            command=" ".join(["condense", *sys.argv[1:]]),
+            command=shlex.join(["condense", *sys.argv[1:]]),
             seed=session.seed,
         )
         if recorded is None:
             _save(run, document)
-        documents.append(document if recorded is None else _compared(document, recorded))
-    _show(session, documents, "json" if session.as_json else form, output)
-    for warning in (text for document in documents for text in document["warnings"]):
-        session.warn(warning)
-    session.next("export")
+        else:
+            document["recheck"] = compare(recorded, document)
+        if data is not None:
+            run.remember_path("data", data)
+        documents.append(document)
+    _show(session, documents, form, output)
+    is_exported = all("onnx" in Run(folder) for folder in runs or [session.run_folder])
+    session.next("report -o report.html" if is_exported else "export")
+
+
+def _settled(form: Format | None, output: Path | None, *, as_json: bool) -> Format:
+    """The format that was asked for, in whichever way."""
+    if form is None and output is not None:
+        form = SUFFIXES.get(output.suffix.lower())
+        if form is None:
+            raise ConfigError(
+                f"{output} does not say what to write, expected a name in {', '.join(SUFFIXES)}",
+                hint="or give --format",
+            )
+    if as_json and output is None and form not in (None, "json"):
+        raise ConfigError(f"--json and --format {form} exclude each other", hint="leave one out")
+    return form or ("json" if as_json else "table")
 
 
 def _show(
     session: Session, documents: list[dict[str, Any]], form: Format, output: Path | None
 ) -> None:
-    from condense.reporting import to_csv, to_html, to_markdown, to_table
+    from condense.reporting import to_table
 
-    def as_json() -> str:
-        whole = documents[0] if len(documents) == 1 else {"schema": 1, "reports": documents}
-        return json.dumps(whole, indent=2, allow_nan=False) + "\n"
-
-    if form == "json":
-        texts = [as_json()]
-    elif form == "table":
-        texts = []
-    else:
-        render = {"csv": to_csv, "md": to_markdown, "html": to_html}[form]
-        texts = [render(document) for document in documents]
-    if output is None and form == "table":
+    if form == "table" and output is None:
         for document in documents:
             session.emit({}, to_table(document), *document.get("recheck", []))
-    elif output is None:
-        typer.echo("\n".join(texts), nl=False)
-    else:
-        body = "\n".join(texts) or "\n".join(to_markdown(document) for document in documents)
-        with written_whole(output, force=session.force) as path:
-            path.write_text(body, encoding="utf-8")
-        session.note(f"written: {output}")
+        return
+    for warning in (text for document in documents for text in document["warnings"]):
+        session.warn(warning)
+    text = _text(documents, form)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    with written_whole(output, force=session.force) as path:
+        path.write_text(text, encoding="utf-8")
+    if session.as_json:
+        typer.echo(_text(documents, "json"), nl=False)
+    session.note(f"written: {output}")
+
+
+def _text(documents: list[dict[str, Any]], form: Format) -> str:
+    from condense.reporting import to_csv, to_html, to_markdown
+
+    if form == "json":
+        whole = documents[0] if len(documents) == 1 else {"schema": SCHEMA, "reports": documents}
+        return json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    render = {"csv": to_csv, "html": to_html}.get(form, to_markdown)
+    return "\n".join(render(document) for document in documents)
 
 
 def _save(run: Run, document: dict[str, Any]) -> None:
@@ -104,9 +140,3 @@ def _recorded(run: Run) -> dict[str, Any]:
             f"{path} is not a report to compare with", hint="make one with: condense report"
         ) from error
     return found
-
-
-def _compared(document: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
-    from condense.reporting import recheck
-
-    return document | {"recheck": recheck(recorded, document)}

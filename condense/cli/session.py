@@ -1,8 +1,10 @@
 """What every command has: the run folder, the shared options, the three streams, the exit codes."""
 
 import contextlib
+import errno
 import json
 import logging
+import shlex
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from condense.run import Run
 
 SCHEMA = 1
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+LOGGER = logging.getLogger("condense")
 
 
 class Terminated(KeyboardInterrupt):
@@ -39,7 +42,7 @@ class Session:
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done.")] = False
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps … or auto.")] = "auto"
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None
-    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")] = False
     is_silent: bool = False  # no result on stdout: a step of a longer command
 
@@ -66,13 +69,6 @@ class Session:
                 f"there is no device {self.device!r} here", hint="leave --device out, or use cpu"
             ) from error
         return self.device
-
-    def data(self, spec: str | None) -> str | None:
-        """The data's spec: what was given, which the run remembers, or what it remembers."""
-        if spec is not None:
-            self.run.remember_path("data", spec)
-            return spec
-        return self.run.remembered_path("data")
 
     def refuse_to_overwrite(self, *names: str) -> None:
         """Stop before any work if a file of the run would be overwritten without --force.
@@ -106,7 +102,8 @@ class Session:
 
     def next(self, words: str) -> None:
         """Name the command that comes next."""
-        option = "" if self.run_folder == Path("condense-run") else f" --run {self.run_folder}"
+        folder = shlex.quote(str(self.run_folder))
+        option = "" if self.run_folder == Session().run_folder else f" --run {folder}"
         self.note(f"next: condense {words}{option}")
 
 
@@ -115,30 +112,50 @@ def expected_failures(session: Session, *, is_resumable: bool = False) -> Iterat
     """Turn a user's mistake into a sentence, a hint and an exit code; let faults of ours through."""
     hint = "the same command with --resume goes on from there" if is_resumable else None
     before = signal.signal(signal.SIGTERM, _terminate)
+    handler = _show_log(verbose=session.verbose)
     try:
-        _prepare(session)
+        if session.threads is not None:
+            import torch
+
+            torch.set_num_threads(session.threads)
         yield
     except CondenseError as error:
         _fail(str(error), error.hint, error.exit_code, error)
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", EXIT_INTERRUPTED)
         _fail("terminated" if code == EXIT_TERMINATED else "interrupted", hint, code, error)
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         _fail("not enough memory", "try a smaller --batch-size", EXIT_INPUT, error)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # `condense report | head`: whoever reads has had enough
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error)
+        _fail(f"{place}{reason}", "check the path, the disk and the rights", EXIT_INPUT, error)
     finally:
+        LOGGER.removeHandler(handler)
         signal.signal(signal.SIGTERM, before)
 
 
-def _prepare(session: Session) -> None:
-    logging.basicConfig(
-        level=logging.INFO if session.verbose else logging.WARNING,
-        format="%(levelname)s: %(message)s",
-        force=True,
-    )
-    if session.threads is not None:
-        import torch
+def _show_log(*, verbose: bool) -> logging.Handler:
+    """Show what the library logs as this command line shows everything: `warning: …` on stderr."""
+    handler = _ToStderr()
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO if verbose else logging.WARNING)
+    return handler
 
-        torch.set_num_threads(session.threads)
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Of Python, of the GPU (a class of torch's, which may not be loaded), of torch on the CPU."""
+    names = ("MemoryError", "OutOfMemoryError")
+    return type(error).__name__ in names or "can't allocate memory" in str(error)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ else moves.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +30,13 @@ class FitOptions:
     Args:
         steps: Of Adam, for each stage.
         batch_size: Maps in each step.
-        lr: Adam's step size.
+        lr: Adam's first step size; it falls to nothing along a cosine.
         seed: Of the order of the images.
     """
 
     steps: int = 100
     batch_size: int = 32
-    lr: float = 0.01
+    lr: float = 0.03
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,7 +54,7 @@ class Fit:
     Args:
         stage: Its stage.
         before: Mean squared error over the images, relative to the blocks' mean squared output.
-        after: The same after fitting.
+        after: The same after fitting; a layer that only got worse is put back as it was.
     """
 
     stage: str
@@ -124,19 +125,24 @@ def _fit_one(
     sources, targets = _record(teacher, images, item.blocks, options.batch_size)
     layer = student.get_submodule(item.blocks[0])
     modes = {module: module.training for module in layer.modules()}
-    before = _error(layer, sources, targets)
+    before, drawn = _error(layer, sources, targets), deepcopy(layer.state_dict())
     layer.train()
     generator = torch.Generator().manual_seed(options.seed)
     optimizer = torch.optim.Adam(layer.parameters(), lr=options.lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
     for _ in range(options.steps):
         chosen = torch.randperm(len(sources), generator=generator)[: options.batch_size]
         optimizer.zero_grad()
         F.mse_loss(layer(sources[chosen]), targets[chosen]).backward()
         optimizer.step()
+        schedule.step()
     optimizer.zero_grad()
     for module, training in modes.items():
         module.training = training
-    return Fit(stage=item.stage, before=before, after=_error(layer, sources, targets))
+    after = _error(layer, sources, targets)
+    if not after < before:
+        layer.load_state_dict(drawn)
+    return Fit(stage=item.stage, before=before, after=min(before, after))
 
 
 def _record(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from condense.analysis.failures import describe_failure
 from condense.conversion.plan import Plan, Replacement
 from condense.errors import CondenseError, NothingToConvertError
 from condense.layers import build_layer
@@ -39,6 +40,7 @@ def apply(plan: Plan, model: nn.Module) -> nn.Module:
             "the model has been converted already, a plan fits the original only",
             hint="load the original checkpoint and convert that",
         )
+    _check_channels(plan, model)
     student = _copy(model)
     modules = [[_block(student, name) for name in item.blocks] for item in plan.replacements]
     new = [] if plan.control else list(_drawn(plan, modules))
@@ -72,6 +74,32 @@ def _block(model: nn.Module, name: str) -> nn.Module:
             hint=f"{hint}was the plan made for another model?",
         )
     return modules[name]
+
+
+def _check_channels(plan: Plan, model: nn.Module) -> None:
+    """A layer may not notice maps that it was not made for."""
+    found: dict[nn.Module, int] = {}
+
+    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        found[module] = next(leaf.shape[1] for leaf in inputs if isinstance(leaf, Tensor))
+
+    firsts = [_block(model, item.blocks[0]) for item in plan.replacements]
+    handles = [block.register_forward_pre_hook(note) for block in firsts]
+    try:
+        with evaluating(model):
+            model(random_images(model, plan.input_size))
+    except Exception as error:  # whatever a foreign model raises on an image that it cannot take
+        raise describe_failure(error, [], model, plan.input_size) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    for item, block in zip(plan.replacements, firsts, strict=True):
+        if found.get(block) != item.channels and not plan.control:
+            raise CondenseError(
+                f"the plan has {item.channels} channels for {item.stage}, "
+                f"the maps there have {found.get(block)}",
+                hint="was the plan made for another model?",
+            )
 
 
 def _drawn(plan: Plan, modules: Sequence[Sequence[nn.Module]]) -> Iterator[nn.Module]:

@@ -1,15 +1,16 @@
 """The door to the fused kernels: which kernel a Global layer runs, and the layer run through it.
 
-The readable form reads and writes every map some thirty times; the kernels read it once and write it once. They
-compute the same, gradients included, for layers whose coefficients are plain 3x3 stencils per channel with
-BatchNorm and ReLU. All else, and whatever is being counted, traced or exported, runs in the readable form.
+The readable form reads and writes every map some thirty times; the kernels read it once and write
+it once. They compute the same, gradients included, for layers whose coefficients are plain 3x3
+stencils per channel with BatchNorm and ReLU. All else, and whatever is being counted, traced or
+exported, runs in the readable form.
 """
 
 import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ _was_told = False
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Run every Global layer in its readable form within the block, as counters and benchmarks need."""
+    """Run every Global layer in its readable form within the block, to count or compare."""
     global _readers  # noqa: PLW0603 - a switch for the process, which torch.compile can guard on
     _readers += 1
     try:
@@ -61,10 +62,9 @@ def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
     source = None if f is h else f
     if layer.training or torch.is_grad_enabled():
         weight, bias = _folded(layer, h)
-        out = layer.bn_out(ops.evolve(h, source, weight, bias, *_numbers(layer)))
-        return F.relu(out)
+        return F.relu(layer.bn_out(ops.evolve(h, source, weight, bias, *_numbers(layer))))
     first, out_norm = layer.coefficients.bn_u, layer.bn_out
-    return ops.global_layer(
+    result: Tensor = ops.global_layer(
         h,
         source,
         _flat(layer),
@@ -74,6 +74,7 @@ def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
         out_norm.eps,
         *_numbers(layer),
     )
+    return result
 
 
 def _numbers(layer: "GlobalLayer") -> tuple[int, float, int, int, str, str, bool, bool]:
@@ -91,14 +92,14 @@ def _numbers(layer: "GlobalLayer") -> tuple[int, float, int, int, str, str, bool
 
 
 def _flat(layer: "GlobalLayer") -> Tensor:
-    parts = []
+    parts: list[Tensor] = []
     for conv, norm in _maps(layer):
         parts.append(conv.weight.view(-1))
         if conv.bias is not None:
             parts.append(conv.bias)
         parts += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
-    norm = layer.bn_out
-    return torch.cat([*parts, norm.weight, norm.bias, norm.running_mean, norm.running_var])
+    last: Any = layer.bn_out
+    return torch.cat([*parts, last.weight, last.bias, last.running_mean, last.running_var])
 
 
 def _folded(layer: "GlobalLayer", h: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +136,7 @@ def _filled(weight: Tensor, value: float) -> Tensor:
 
 
 @torch.no_grad()
-def _move_averages(norms: list[nn.BatchNorm2d], mean: Tensor, variance: Tensor, count: int) -> None:
+def _move_averages(norms: list[Any], mean: Tensor, variance: Tensor, count: int) -> None:
     unbiased = variance * (count / (count - 1))
     for i, norm in enumerate(norms):
         norm.num_batches_tracked.add_(1)
@@ -143,7 +144,8 @@ def _move_averages(norms: list[nn.BatchNorm2d], mean: Tensor, variance: Tensor, 
         norm.running_var.lerp_(unbiased[:, i].to(norm.running_var.dtype), norm.momentum)
 
 
-def _maps(layer: "GlobalLayer") -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+def _maps(layer: "GlobalLayer") -> list[tuple[Any, Any]]:
+    """Convolution and BatchNorm of each learnt coefficient."""
     maps = layer.coefficients
     found = [(maps.conv_u, maps.bn_u), (maps.conv_v, maps.bn_v)]
     if maps.options.constant_diffusion is None:
@@ -158,7 +160,7 @@ def _is_plain(h: Tensor) -> bool:
         and h.ndim == 4
         and h.numel() > 0
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_exporting()
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from condense.checkpoint.in_run import ORIGINAL, load_artefact
+from condense.checkpoint.in_run import ORIGINAL, left_out, load_artefact
 from condense.checkpoint.origin import settled_input_size
 from condense.errors import CondenseError
 from condense.reporting.on_data import data_for, stability_warnings, test_accuracy
@@ -67,14 +67,7 @@ def _fitting(run: Run) -> tuple[list[Any], list[str]]:
         raise CondenseError(
             f"{run.folder} holds no model yet", hint="start with: condense analyze MODEL"
         )
-    fitting, warnings = [], []
-    for role in ROLES:
-        if role not in run:
-            continue
-        if reason := run.why_stale(role):
-            if role == ORIGINAL:
-                load_artefact(run, role)  # which says what to do
-            warnings.append(f"{role} is left out: {reason}")
-        else:
-            fitting.append(role)
-    return fitting, warnings
+    if run.why_stale(ORIGINAL):
+        load_artefact(run, ORIGINAL)  # which says what to do
+    fitting = [role for role in ROLES if role in run and run.why_stale(role) is None]
+    return fitting, left_out(run)

@@ -13,7 +13,10 @@ from condense.reporting.rows import environment_lines, report_rows
 
 
 def to_table(report: Mapping[str, Any]) -> RenderableType:
-    """A table with one column for each model, the verdicts and the environment below it."""
+    """A table with one column for each model; below it what matters most, and the environment.
+
+    The other forms hold all verdicts.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for model in report["models"]:
@@ -22,11 +25,17 @@ def to_table(report: Mapping[str, Any]) -> RenderableType:
     for name, values in report_rows(report):
         table.add_row(Text(name), *(Text(value) for value in values))
     notes: list[RenderableType] = [
-        line for verdict in report["verdicts"] for line in _verdict(verdict)
+        line for verdict in _foremost(report["verdicts"]) for line in _verdict(verdict)
     ]
     notes += [Text(f"warning: {line}", style="yellow") for line in report["warnings"]]
     facts = [Text(f"{name}: {value}", style="dim") for name, value in environment_lines(report)]
     return Group(table, *notes, *facts)
+
+
+def _foremost(verdicts: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those on the most finished condensed model: against the original, and against its control."""
+    on = {role: [v for v in verdicts if v["role"] == role] for role in ("finetuned", "converted")}
+    return on["finetuned"] or on["converted"] or verdicts
 
 
 def _verdict(verdict: Mapping[str, Any]) -> Iterator[RenderableType]:

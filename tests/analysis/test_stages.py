@@ -373,7 +373,7 @@ def test_a_long_message_of_the_model_s_own_is_cut() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise ValueError("x" * 500)
 
-    with pytest.raises(CondenseError, match="the model itself raised ValueError: x{160}…$"):
+    with pytest.raises(CondenseError, match=r"the model itself raised ValueError: x{160}…$"):
         analyze(Loud(), SIZE)
 
 

@@ -125,8 +125,13 @@ def test_a_plan_for_another_model_names_the_block(plan: Plan) -> None:
 def test_a_wrong_number_of_channels_shows_at_once(model: nn.Module, plan: Plan) -> None:
     first, *rest = plan.replacements
     wrong = replace(plan, replacements=(replace(first, channels=5), *rest))
-    with pytest.raises(CondenseError, match="does not run without the blocks"):
+    with pytest.raises(CondenseError, match="has 5 channels for layer1, the maps there have 16"):
         apply(wrong, model)
+
+
+def test_a_plan_for_another_input_size_is_refused(model: nn.Module, plan: Plan) -> None:
+    with pytest.raises(CondenseError, match="does not run on a 1x32x32 image"):
+        apply(replace(plan, input_size=(1, 32, 32)), model)
 
 
 def test_a_block_that_changes_the_output_cannot_go(model: nn.Module, plan: Plan) -> None:

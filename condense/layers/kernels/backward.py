@@ -102,7 +102,7 @@ def _weigh(
     f = adjoint.f
     first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
     is_reference = p.scheme == REFERENCE
-    for k in range(first, first + index(grid.count)):
+    for k in range(first, first + index(grid.visited)):
         if is_reference:
             bx, by = p.diffusion_x * diff_x[k], p.diffusion_y * diff_y[k]
             ax, ay = p.rate_x * u[k], p.rate_y * v[k]
@@ -160,7 +160,7 @@ def add_shifted(source: Array, offset: int, to: Array, grid: Grid) -> None:
 def _to_coefficients_reference(adjoint: Adjoint, grid: Grid, p: Physics) -> None:
     s, grads = adjoint.sums, adjoint.maps
     here, up, down, left, right, outer = s[0], s[1], s[2], s[3], s[4], s[5]
-    start, stop = index(grid.first), index(grid.first + grid.count)
+    start, stop = index(grid.first), index(grid.first + grid.visited)
     for k in range(start, stop):
         grads[0, k] = p.rate_x * (down[k] - up[k])
         grads[1, k] = p.rate_y * (right[k] - left[k])
@@ -237,7 +237,7 @@ def _spread(grad: Array, weight: Array, to: Array, grid: Grid) -> None:
     w3, w4, w5 = weight[5], weight[4], weight[3]
     w6, w7, w8 = weight[2], weight[1], weight[0]
     first, stride = index(grid.first), index(grid.stride)
-    for k in range(first, first + index(grid.count)):
+    for k in range(first, first + index(grid.visited)):
         g = neighbourhood(grad, k, stride)
         top = w0 * g[0] + w1 * g[1] + w2 * g[2]
         middle = w3 * g[3] + w4 * g[4] + w5 * g[5]
@@ -249,7 +249,7 @@ def _correlate(grad: Array, h: Array, to: Array, grid: Grid) -> None:
     zero = h[0] - h[0]
     s0, s1, s2, s3, s4, s5, s6, s7, s8 = zero, zero, zero, zero, zero, zero, zero, zero, zero
     first, stride = index(grid.first), index(grid.stride)
-    for k in range(first, first + index(grid.count)):
+    for k in range(first, first + index(grid.visited)):
         g, x = grad[k], neighbourhood(h, k, stride)
         s0 += g * x[0]
         s1 += g * x[1]
@@ -268,6 +268,6 @@ def _correlate(grad: Array, h: Array, to: Array, grid: Grid) -> None:
 @kernel
 def _total(values: Array, grid: Grid) -> float:
     total = np.float64(0)
-    for k in range(index(grid.first), index(grid.first + grid.count)):
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
         total += values[k]
     return total

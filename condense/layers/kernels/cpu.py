@@ -67,7 +67,8 @@ def layout(
     """For maps (N, C, H, W); the numbers come in the type of the maps."""
     kind = maps.dtype.type
     numbers = (dt / dx, dt / dy, dt / dx**2, dt / dy**2, 2 * dt if source else 0, 1, 0.5, 0)
-    physics = Physics(*map(kind, numbers), SCHEMES[scheme], same, at_rest)
+    rates = tuple(map(kind, numbers))
+    physics = Physics._make((*rates, SCHEMES[scheme], same, at_rest))
     return Layout(make_grid(maps.shape[2], maps.shape[3], dx, dy, BOUNDARIES[boundary]), physics)
 
 
@@ -106,7 +107,7 @@ def forward(
     layout: Layout,
     steps: int,
 ) -> None:
-    """out = max(scale h(K) + shift, floor)."""
+    """Write max(scale h(K) + shift, floor) to `out`."""
     folded = (weight, bias, scale, shift, h.dtype.type(floor))
     _share(_forward, _forward_parallel, h, f, *folded, out, *layout, steps)
 
@@ -160,13 +161,18 @@ def moments_backward(
 def _share(serial: Any, parallel: Any, maps: Array, *arguments: Any) -> None:
     """Divide the planes of `maps` among as many threads as they are worth and torch may use."""
     worth = maps.size // CELLS_WORTH_A_THREAD
-    parts = max(1, min(torch.get_num_threads(), worth, numba.config.NUMBA_NUM_THREADS))
+    parts = max(1, min(torch.get_num_threads(), worth, _cores()))
     if parts == 1:
         serial(maps, *arguments, 0, maps.shape[0] * maps.shape[1])
         return
     with _one_call_at_a_time:
         numba.set_num_threads(parts)
         parallel(maps, *arguments, parts)
+
+
+def _cores() -> int:
+    cores: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at run time
+    return cores
 
 
 def _plain_grid(maps: Array) -> Grid:
@@ -228,7 +234,7 @@ def _forward(
         row = advance(h[n, c], f[n, c], weight[c], bias[c], work, grid, physics, steps)
         last = work.states[row]
         a, b = scale[c], shift[c]
-        for k in range(index(grid.first), index(grid.first + grid.count)):
+        for k in range(index(grid.first), index(grid.first + grid.visited)):
             last[k] = relu(a * last[k] + b, floor)
         unload(last, out[n, c], grid)
 
@@ -429,14 +435,14 @@ def _add(values: Array, to: Array) -> None:
 
 @kernel
 def _scale_and_shift(values: Array, slope: float, offset: float, grid: Grid) -> None:
-    for k in range(index(grid.first), index(grid.first + grid.count)):
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
         values[k] = slope * values[k] + offset
 
 
 @kernel
 def _sum_and_square(values: Array, grid: Grid) -> tuple[float, float]:
     total, square = np.float64(0), np.float64(0)
-    for k in range(index(grid.first), index(grid.first + grid.count)):
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
         value = np.float64(values[k])
         total += value
         square += value * value

@@ -119,7 +119,7 @@ def coefficients(
     wy = (z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7], z[8])
     bu, bv, bx, by = bias[0], bias[1], bias[2], bias[3]
     first, stride = index(grid.first), index(grid.stride)
-    for k in range(first, first + index(grid.count)):
+    for k in range(first, first + index(grid.visited)):
         patch = neighbourhood(h, k, stride)
         u[k] = relu(bu + dot(wu, patch), floor)
         v[k] = relu(bv + dot(wv, patch), floor)
@@ -128,7 +128,7 @@ def coefficients(
 
 
 @kernel
-def neighbourhood(h: Array, k: int, stride: int) -> Patch:
+def neighbourhood(h: Array, k: Any, stride: Any) -> Patch:
     """The 3x3 values around element k, row by row."""
     above, below, one = k - stride, k + stride, index(1)
     return (
@@ -139,7 +139,7 @@ def neighbourhood(h: Array, k: int, stride: int) -> Patch:
 
 
 @kernel
-def dot(a: Patch, b: Patch) -> float:
+def dot(a: Patch, b: Patch) -> Any:
     """Sum of the nine products."""
     return (
         (a[0] * b[0] + a[1] * b[1] + a[2] * b[2])
@@ -156,7 +156,7 @@ def evolve(
 
     Rows are used in turn: three of them suffice, K + 1 keep every state.
     """
-    rows = states.shape[0]
+    rows: int = states.shape[0]
     for k in range(steps):
         old = states[(k - 1) % rows] if k > 0 else before
         now, after = states[k % rows], states[(k + 1) % rows]
@@ -184,7 +184,7 @@ def _step_reference(
 ) -> None:
     first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
     two_x, two_y = p.diffusion_x + p.diffusion_x, p.diffusion_y + p.diffusion_y
-    for k in range(first, first + index(grid.count)):
+    for k in range(first, first + index(grid.visited)):
         bx, by = two_x * diff_x[k], two_y * diff_y[k]
         ax, ay = p.rate_x * u[k], p.rate_y * v[k]
         e = p.rate_x * (u[k - x] - u[k + x]) + p.rate_y * (v[k - y] - v[k + y])
@@ -209,7 +209,7 @@ def _step_conservative(
     p: Physics,
 ) -> None:
     first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
-    for k in range(first, first + index(grid.count)):
+    for k in range(first, first + index(grid.visited)):
         up = p.diffusion_x * (diff_x[k] + diff_x[k - x])
         down = p.diffusion_x * (diff_x[k] + diff_x[k + x])
         left = p.diffusion_y * (diff_y[k] + diff_y[k - y])

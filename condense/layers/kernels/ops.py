@@ -236,7 +236,8 @@ def _remember_moments(
 
 def _moments_gradients(ctx: Any, to_mean: Tensor, to_variance: Tensor) -> tuple[Tensor, Tensor]:
     h, weight, mean = ctx.saved_tensors
-    return moments_backward(to_mean, to_variance, mean, h, weight)
+    grads: tuple[Tensor, Tensor] = moments_backward(to_mean, to_variance, mean, h, weight)
+    return grads
 
 
 moments.register_autograd(_moments_gradients, setup_context=_remember_moments)

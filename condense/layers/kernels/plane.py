@@ -1,13 +1,13 @@
 """One channel's map in a flat, padded buffer: how it gets there, and what lies beyond its edge.
 
 Cell (i, j) of an (H, W) map is element `first + i * stride + j`. Rows of one map follow each other with
-the halo's columns between them, so that a stencil over the map is one loop over `count` elements
+the halo's columns between them, so that a stencil over the map is one loop over `visited` elements
 neighbouring elements, which vectorises whatever the width of the map. What such a loop writes into the
 halo is rubbish and is replaced before it is read.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
@@ -27,16 +27,16 @@ index = np.uint64  # never negative: spares each access the check for one counte
 
 def kernel(function: F) -> F:
     """Compile on first use; the machine code is cached on disk for the next process."""
-    compiled: F = numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function)
-    return compiled
+    compiled: Any = numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function)
+    return cast(F, compiled)
 
 
 def parallel_kernel(function: F) -> F:
     """As `kernel`, with `prange` over several threads."""
-    compiled: F = numba.njit(
+    compiled: Any = numba.njit(
         nogil=True, cache=True, fastmath=FAST, error_model="numpy", parallel=True
     )(function)
-    return compiled
+    return cast(F, compiled)
 
 
 class Grid(NamedTuple):
@@ -52,7 +52,7 @@ class Grid(NamedTuple):
         pad_y: Halo columns left and right.
         stride: Elements from one row to the next.
         first: Element of cell (0, 0).
-        count: Elements that a loop over the map visits.
+        visited: Elements that a loop over the map visits.
         size: Elements of a buffer.
     """
 
@@ -65,7 +65,7 @@ class Grid(NamedTuple):
     pad_y: int
     stride: int
     first: int
-    count: int
+    visited: int
     size: int
 
 
@@ -77,9 +77,11 @@ def make_grid(height: int, width: int, shift_x: int, shift_y: int, boundary: int
     # Beside the halo there is room for a loop that visits the halo itself to look one shift further.
     margin = pad_x * stride + pad_y
     first = margin + pad_x * stride + pad_y
-    count = (height * stride - 2 * pad_y + BLOCK - 1) // BLOCK * BLOCK
-    size = first + count + 2 * margin + BLOCK
-    return Grid(height, width, shift_x, shift_y, boundary, pad_x, pad_y, stride, first, count, size)
+    visited = (height * stride - 2 * pad_y + BLOCK - 1) // BLOCK * BLOCK
+    size = first + visited + 2 * margin + BLOCK
+    return Grid(
+        height, width, shift_x, shift_y, boundary, pad_x, pad_y, stride, first, visited, size
+    )
 
 
 @kernel

@@ -1,0 +1,249 @@
+"""The fused kernels against the readable form, which is the oracle; and which of them runs when."""
+
+import logging
+from contextlib import nullcontext
+from copy import deepcopy
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from condense.layers import GlobalLayer, fused
+
+MODES = ("train", "frozen", "no_grad")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "biased": {"coefficients": {"bias": True}},
+    "constant diffusion": {"coefficients": {"diffusion": [0.5, 2.0]}},
+    "at rest, no source": {"before": "h", "source": False},
+    "residual": {"residual": True},
+    "init block": {"init": "basic"},
+}
+
+
+def lively(layer: GlobalLayer) -> GlobalLayer:
+    """BatchNorms that do something."""
+    for part in layer.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.weight, 1, 0.3)
+            nn.init.normal_(part.bias, 0.3, 0.3)
+            nn.init.normal_(part.running_mean)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+    return layer
+
+
+def both(layer: GlobalLayer, x: Tensor, mode: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the fused and what the readable form give."""
+    layer.train(mode == "train")
+    assert fused.kernel_for(layer, layer.init(x)) == "cpu"
+    fast = results(layer, x, mode)
+    with fused.readable():
+        return fast, results(layer, x, mode)
+
+
+def results(layer: GlobalLayer, x: Tensor, mode: str) -> dict[str, Tensor]:
+    """Output, gradients and buffers."""
+    twin, image = deepcopy(layer), x.clone().requires_grad_(mode != "no_grad")
+    with torch.no_grad() if mode == "no_grad" else nullcontext():
+        out = twin(image)
+    values = {"out": out.detach(), **{k: v.double() for k, v in twin.named_buffers()}}
+    if mode != "no_grad":
+        (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+        values["grad of x"] = image.grad
+        values |= {
+            f"grad of {name}": torch.zeros_like(p) if p.grad is None else p.grad
+            for name, p in twin.named_parameters()
+        }
+    return values
+
+
+@pytest.mark.parametrize("scheme", ["reference", "conservative"])
+@pytest.mark.parametrize("boundary", ["periodic", "zero", "replicate"])
+@pytest.mark.parametrize("mode", MODES)
+def test_fused_equals_readable(scheme: str, boundary: str, mode: str) -> None:
+    torch.manual_seed(0)
+    sizes = [(5, 7), (2, 2), (9, 3)]
+    for steps, (dx, dy), size in product((0, 1, 3), ((1, 1), (2, 3)), sizes):
+        layer = GlobalLayer(3, steps, scheme=scheme, boundary=boundary, dx=dx, dy=dy).double()
+        x = torch.randn(2, 3, *size, dtype=torch.float64)
+        fast, slow = both(lively(layer), x, mode)
+        torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("mode", MODES)
+def test_fused_equals_readable_with_options(options: dict[str, Any], mode: str) -> None:
+    torch.manual_seed(1)
+    layer = lively(GlobalLayer(4, 2, **options).double())
+    fast, slow = both(layer, torch.randn(2, 4, 6, 5, dtype=torch.float64), mode)
+    torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_results_do_not_depend_on_the_threads(threads: int) -> None:
+    torch.manual_seed(2)
+    layer, x = lively(GlobalLayer(8)), torch.randn(8, 8, 24, 24)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        fast, slow = both(layer, x, "train")
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(fast["out"], slow["out"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("mode", MODES)
+def test_float32_error_is_that_of_the_readable_form(steps: int, mode: str) -> None:
+    """Norm-relative, against the readable form in float64: at most twice as large, and small."""
+    torch.manual_seed(3)
+    layer, x = lively(GlobalLayer(16, steps)), torch.randn(4, 16, 16, 16)
+    fast, slow = both(layer, x, mode)
+    with fused.readable():
+        exact = results(deepcopy(layer).double(), x.double(), mode)
+    for name, truth in exact.items():
+        size = truth.double().norm()
+        if size < 1e-6:  # a bias before a BatchNorm has no gradient but rounding
+            continue
+        errors = [((values[name].double() - truth).norm() / size).item() for values in (fast, slow)]
+        assert errors[0] <= max(2 * errors[1], 1e-6), name
+        assert errors[0] <= 1e-5, name
+
+
+def test_gradcheck() -> None:
+    torch.manual_seed(4)
+    layer = lively(GlobalLayer(2, 3, scheme="conservative", boundary="replicate").double())
+    x = torch.randn(2, 2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert fused.kernel_for(layer, x) == "cpu"
+    assert torch.autograd.gradcheck(layer, (x,), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_comes_out_where_the_readable_form_has_it(value: float) -> None:
+    torch.manual_seed(5)
+    layer, x = lively(GlobalLayer(2)), torch.randn(1, 2, 9, 9)
+    x[0, 1, 4, 4] = value
+    fast, slow = both(layer, x, "no_grad")
+    assert torch.equal(fast["out"].isfinite(), slow["out"].isfinite())
+    assert torch.equal(fast["out"].isnan(), slow["out"].isnan())
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 6, 6), (2, 4, 1, 1)])
+def test_empty_batches_and_single_pixels(shape: tuple[int, ...]) -> None:
+    layer, x = lively(GlobalLayer(4)).eval(), torch.randn(shape)
+    with torch.no_grad():
+        fast = layer(x)
+        with fused.readable():
+            torch.testing.assert_close(fast, layer(x))
+
+
+def test_strided_inputs() -> None:
+    layer = lively(GlobalLayer(4)).eval()
+    x = torch.randn(2, 4, 8, 8)
+    with torch.no_grad():
+        expected = layer(x)
+        torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), expected)
+        torch.testing.assert_close(layer(x.transpose(2, 3).contiguous().transpose(2, 3)), expected)
+
+
+def test_the_cpu_kernel_is_there() -> None:
+    """Wherever this suite runs numba is installed: a layer that runs slowly here is a fault."""
+    assert fused.kernel_for(GlobalLayer(4), torch.zeros(1, 4, 8, 8)) == "cpu"
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        GlobalLayer(4, activation="silu"),
+        GlobalLayer(4, coefficients={"product": True}),
+        GlobalLayer(4, coefficients={"velocity": "full"}),
+        GlobalLayer(4, coefficients={"velocity_from": "f"}),
+    ],
+    ids=["silu", "product", "full", "from f"],
+)
+def test_other_forms_are_readable(layer: GlobalLayer) -> None:
+    assert fused.kernel_for(layer, torch.zeros(2, 4, 8, 8)) == "readable"
+    assert layer(torch.randn(2, 4, 8, 8)).isfinite().all()
+
+
+def test_a_layer_with_hooks_runs_its_parts() -> None:
+    layer, calls = GlobalLayer(4), []
+    layer.coefficients.conv_u.register_forward_hook(lambda *_: calls.append("conv_u"))
+    assert fused.kernel_for(layer, torch.zeros(1, 4, 8, 8)) == "readable"
+    layer.eval()(torch.zeros(1, 4, 8, 8))
+    assert calls == ["conv_u"]
+
+
+def test_other_types_are_readable() -> None:
+    layer = GlobalLayer(4).to(torch.bfloat16)
+    x = torch.randn(2, 4, 8, 8, dtype=torch.bfloat16)
+    assert fused.kernel_for(layer, x) == "readable"
+    assert layer(x).dtype == torch.bfloat16
+
+
+def test_counters_see_the_readable_form() -> None:
+    layer, x = GlobalLayer(4).eval(), torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as seen:
+            layer(x)
+        with fused.readable(), FlopCounterMode(display=False) as readable:
+            layer(x)
+    assert seen.get_total_flops() == readable.get_total_flops() > 0
+
+
+def test_export_traces_the_readable_form() -> None:
+    layer = GlobalLayer(4).eval()
+    program = torch.export.export(layer, (torch.randn(2, 4, 8, 8),))
+    assert "condense" not in str(program.graph)
+    assert "roll" in str(program.graph)
+
+
+@pytest.mark.slow
+def test_the_kernel_lives_in_a_compiled_graph() -> None:
+    layer, x = lively(GlobalLayer(4)).eval(), torch.randn(2, 4, 8, 8)
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Any:
+        graphs.append(str(graph.graph))
+        return graph.forward
+
+    with torch.no_grad():
+        compiled = torch.compile(layer, backend=backend, fullgraph=True)
+        torch.testing.assert_close(compiled(x), layer(x))
+    assert len(graphs) == 1
+    assert "condense.global_layer" in graphs[0]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # inside opcheck
+@pytest.mark.parametrize("op", ["global_layer", "evolve", "moments"])
+def test_operators_obey_torch(op: str) -> None:
+    h = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    weight, bias = torch.randn(3, 4, 9).double(), torch.randn(3, 4).double()
+    numbers = (2, 0.2, 1, 1, "reference", "periodic", True, False)
+    flat = torch.rand(3 * (4 * 13 + 4)).double() + 0.5
+    arguments: dict[str, tuple[Any, ...]] = {
+        "global_layer": (h, None, flat, [], False, 3.0, 1e-5, *numbers),
+        "evolve": (h.requires_grad_(), None, weight.requires_grad_(), bias, *numbers),
+        "moments": (h.requires_grad_(), weight.requires_grad_()),
+    }
+    checks = ["test_schema", "test_faketensor"]  # global_layer is for inference: no gradient
+    if op != "global_layer":
+        checks += ["test_autograd_registration", "test_aot_dispatch_dynamic"]
+    operator = getattr(torch.ops.condense, op).default
+    torch.library.opcheck(operator, arguments[op], test_utils=checks)
+
+
+def test_without_numba_it_is_readable_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fused, "_HAS_NUMBA", False)
+    monkeypatch.setattr(fused, "_was_told", False)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert fused.kernel_for(GlobalLayer(4), torch.zeros(1, 4, 8, 8)) == "readable"
+    assert [record.message for record in caplog.records] == [
+        "numba is not installed: Global layers run in their slow, readable form"
+    ]
