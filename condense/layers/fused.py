@@ -48,7 +48,7 @@ def kernel_for(layer: "GlobalLayer", h: Tensor) -> Kernel:
         layer: As it is now: mode, hooks and replaced parts count.
         h: h(0), (N, C, H, W).
     """
-    if _readers or not _is_plain(h) or _is_observed(layer) or not _has_kernel_form(layer):
+    if _readers or not _fits(layer, h) or not _has_kernel_form(layer) or _is_observed(layer):
         return "readable"
     return "cpu" if _has_cpu_kernel() else "readable"
 
@@ -94,12 +94,22 @@ def _numbers(layer: "GlobalLayer") -> tuple[int, float, int, int, str, str, bool
 def _flat(layer: "GlobalLayer") -> Tensor:
     parts: list[Tensor] = []
     for conv, norm in _maps(layer):
-        parts.append(conv.weight.view(-1))
-        if conv.bias is not None:
-            parts.append(conv.bias)
-        parts += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
-    last: Any = layer.bn_out
-    return torch.cat([*parts, last.weight, last.bias, last.running_mean, last.running_var])
+        own = conv._parameters
+        parts.append(own["weight"].view(-1))
+        if own["bias"] is not None:
+            parts.append(own["bias"])
+        parts += _of_norm(norm)
+    return torch.cat(parts + _of_norm(layer.bn_out))
+
+
+def _of_norm(norm: Any) -> list[Tensor]:
+    weights, averages = norm._parameters, norm._buffers  # a plain attribute costs ten times as much
+    return [
+        weights["weight"],
+        weights["bias"],
+        averages["running_mean"],
+        averages["running_var"],
+    ]
 
 
 def _folded(layer: "GlobalLayer", h: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,18 +156,20 @@ def _move_averages(norms: list[Any], mean: Tensor, variance: Tensor, count: int)
 
 def _maps(layer: "GlobalLayer") -> list[tuple[Any, Any]]:
     """Convolution and BatchNorm of each learnt coefficient."""
-    maps = layer.coefficients
-    found = [(maps.conv_u, maps.bn_u), (maps.conv_v, maps.bn_v)]
-    if maps.options.constant_diffusion is None:
-        found += [(maps.conv_diff_x, maps.bn_diff_x), (maps.conv_diff_y, maps.bn_diff_y)]
-    return found
+    parts = layer.coefficients._modules
+    names = ("u", "v", "diff_x", "diff_y") if "conv_diff_x" in parts else ("u", "v")
+    return [(parts[f"conv_{name}"], parts[f"bn_{name}"]) for name in names]
 
 
-def _is_plain(h: Tensor) -> bool:
+def _fits(layer: "GlobalLayer", h: Tensor) -> bool:
+    weight: Tensor = layer.bn_out.weight
     return (
-        h.device.type == "cpu"
+        h.device == weight.device
+        and h.device.type == "cpu"
+        and h.dtype == weight.dtype
         and h.dtype in (torch.float32, torch.float64)
         and h.ndim == 4
+        and h.shape[1] == layer.channels
         and h.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -171,29 +183,25 @@ def _is_observed(layer: "GlobalLayer") -> bool:
         return False
     if _python_dispatch.is_in_torch_dispatch_mode():
         return True
-    parts = (*layer.coefficients.modules(), layer.bn_out, layer.activation)
+    coefficients = layer.coefficients
+    parts: tuple[Any, ...] = (coefficients, *coefficients._modules.values(), *layer._modules.values())
     return any(p._forward_hooks or p._forward_pre_hooks or p._backward_hooks for p in parts)
 
 
 def _has_kernel_form(layer: "GlobalLayer") -> bool:
-    options = layer.coefficients.options
+    coefficients: Any = layer._modules["coefficients"]
+    options = coefficients.options
     if options.product or options.velocity_from == "f":
         return False
-    if not type(layer.activation) is type(layer.coefficients.activation) is nn.ReLU:
+    if not type(layer.activation) is type(coefficients.activation) is nn.ReLU:
         return False
     maps = _maps(layer)
-    norms = [norm for _, norm in maps]
     return all(_is_stencil(conv) for conv, _ in maps) and all(
-        type(norm) is nn.BatchNorm2d
-        and norm.affine
-        and norm.track_running_stats
-        and norm.momentum is not None
-        and norm.training == layer.training
-        for norm in (*norms, layer.bn_out)
+        _is_usual(norm, layer.training) for norm in (layer._modules["bn_out"], *dict(maps).values())
     )
 
 
-def _is_stencil(conv: nn.Module) -> bool:
+def _is_stencil(conv: Any) -> bool:
     """One 3x3 kernel per channel, zero-padded."""
     return (
         type(conv) is nn.Conv2d
@@ -201,6 +209,16 @@ def _is_stencil(conv: nn.Module) -> bool:
         and conv.kernel_size == (3, 3)
         and conv.padding == conv.stride == conv.dilation == (1, 1)
         and conv.padding_mode == "zeros"
+    )
+
+
+def _is_usual(norm: Any, training: bool) -> bool:  # noqa: FBT001
+    return (
+        type(norm) is nn.BatchNorm2d
+        and norm.affine
+        and norm.track_running_stats
+        and norm.momentum is not None
+        and norm.training == training
     )
 
 

@@ -184,6 +184,12 @@ def test_other_types_are_readable() -> None:
     assert layer(x).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 8, 8), (4, 8, 8)])
+def test_maps_that_do_not_fit_fail_as_in_the_readable_form(shape: tuple[int, ...]) -> None:
+    with pytest.raises((RuntimeError, ValueError, IndexError)):
+        GlobalLayer(4)(torch.zeros(shape))
+
+
 def test_counters_see_the_readable_form() -> None:
     layer, x = GlobalLayer(4).eval(), torch.randn(1, 4, 8, 8)
     with torch.no_grad():

@@ -1,8 +1,8 @@
 """The fused CPU kernels over whole batches: planes shared out among threads.
 
-Arrays are C-contiguous, float32 or float64: maps (N, C, H, W), weights (C, 4, 9) and biases (C, 4) of the
-coefficients u, v, Dx, Dy. A plane is read once and written once; all between happens in cache. Sums over a
-plane are float64 and kept per plane, so that no result depends on the number of threads.
+Arrays are C-contiguous, float32 or float64: planes (N C, H W), weights (C, 4, 9) and biases (C, 4) of
+the coefficients u, v, Dx, Dy. A plane is read once and written once; all between happens in cache.
+Sums over a plane are float64 and kept per plane, so that no result depends on the number of threads.
 """
 
 import math
@@ -54,7 +54,8 @@ class Layout(NamedTuple):
 
 
 def layout(
-    maps: Array,
+    planes: Array,
+    size: tuple[int, int],
     same: bool,
     dt: float,
     dx: int,
@@ -64,12 +65,12 @@ def layout(
     source: bool,
     at_rest: bool,
 ) -> Layout:
-    """For maps (N, C, H, W); the numbers come in the type of the maps."""
-    kind = maps.dtype.type
+    """For maps of `size` (H, W); the numbers come in the type of the planes."""
+    kind = planes.dtype.type
     numbers = (dt / dx, dt / dy, dt / dx**2, dt / dy**2, 2 * dt if source else 0, 1, 0.5, 0)
     rates = tuple(map(kind, numbers))
     physics = Physics._make((*rates, SCHEMES[scheme], same, at_rest))
-    return Layout(make_grid(maps.shape[2], maps.shape[3], dx, dy, BOUNDARIES[boundary]), physics)
+    return Layout(make_grid(*size, dx, dy, BOUNDARIES[boundary]), physics)
 
 
 def fold(
@@ -125,14 +126,14 @@ def backward(
     layout: Layout,
     steps: int,
 ) -> None:
-    """Gradients of h, f and, per plane, of weight (N, C, 4, 9) and bias (N, C, 4) from that of h(K)."""
+    """Gradients of h, f and, per plane, of weight (N C, 4, 9) and bias (N C, 4) from that of h(K)."""
     results = (to_h, to_f, to_weight, to_bias)
     _share(_backward, _backward_parallel, h, f, weight, bias, grad, *results, *layout, steps)
 
 
-def moments(h: Array, weight: Array, sums: Array, squares: Array) -> None:
-    """Per plane, the sums of the four convolutions' results and of their squares, (N, C, 4)."""
-    _share(_moments, _moments_parallel, h, weight, sums, squares, _plain_grid(h))
+def moments(h: Array, weight: Array, sums: Array, squares: Array, size: tuple[int, int]) -> None:
+    """Per plane, the sums of the four convolutions' results and of their squares, (N C, 4)."""
+    _share(_moments, _moments_parallel, h, weight, sums, squares, make_grid(*size, 1, 1, ZERO))
 
 
 def moments_backward(
@@ -143,6 +144,7 @@ def moments_backward(
     offset: Array,
     to_h: Array,
     to_weight: Array,
+    size: tuple[int, int],
 ) -> None:
     """What reaches h and, per plane, weight when each result has the gradient slope (result + centre) + offset."""
     gradient = (centre, slope, offset)
@@ -154,30 +156,25 @@ def moments_backward(
         *gradient,
         to_h,
         to_weight,
-        _plain_grid(h),
+        make_grid(*size, 1, 1, ZERO),
     )
 
 
-def _share(serial: Any, parallel: Any, maps: Array, *arguments: Any) -> None:
-    """Divide the planes of `maps` among as many threads as they are worth and torch may use."""
-    worth = maps.size // CELLS_WORTH_A_THREAD
+def _share(serial: Any, parallel: Any, planes: Array, *arguments: Any) -> None:
+    """Divide the planes among as many threads as they are worth and torch may use."""
+    worth = planes.size // CELLS_WORTH_A_THREAD
     parts = max(1, min(torch.get_num_threads(), worth, _cores()))
     if parts == 1:
-        serial(maps, *arguments, 0, maps.shape[0] * maps.shape[1])
+        serial(planes, *arguments, 0, len(planes))
         return
     with _one_call_at_a_time:
         numba.set_num_threads(parts)
-        parallel(maps, *arguments, parts)
+        parallel(planes, *arguments, parts)
 
 
 def _cores() -> int:
     cores: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at run time
     return cores
-
-
-def _plain_grid(maps: Array) -> Grid:
-    grid: Grid = make_grid(maps.shape[2], maps.shape[3], 1, 1, ZERO)
-    return grid
 
 
 @kernel
@@ -228,15 +225,15 @@ def _forward(
 ) -> None:
     rows = np.zeros((6 + min(steps + 1, 3), grid.size), h.dtype)
     work = Workspace(rows[0], rows[1], rows[2:6], rows[6:])
-    channels = h.shape[1]
+    channels = weight.shape[0]
     for plane in range(start, stop):
-        n, c = plane // channels, plane % channels
-        row = advance(h[n, c], f[n, c], weight[c], bias[c], work, grid, physics, steps)
+        c = plane % channels
+        row = advance(h[plane], f[plane], weight[c], bias[c], work, grid, physics, steps)
         last = work.states[row]
         a, b = scale[c], shift[c]
         for k in range(index(grid.first), index(grid.first + grid.visited)):
             last[k] = relu(a * last[k] + b, floor)
-        unload(last, out[n, c], grid)
+        unload(last, out[plane], grid)
 
 
 @kernel
@@ -261,11 +258,11 @@ def _backward(
     more = np.zeros((19, grid.size), h.dtype)
     adjoint = Adjoint(more[0:3], more[3], more[4:8], more[8:14], more[14:18])
     incoming = more[18]
-    channels = h.shape[1]
+    channels = weight.shape[0]
     for plane in range(start, stop):
-        n, c = plane // channels, plane % channels
-        advance(h[n, c], f[n, c], weight[c], bias[c], work, grid, physics, steps)
-        load(grad[n, c], incoming, grid)
+        c = plane % channels
+        advance(h[plane], f[plane], weight[c], bias[c], work, grid, physics, steps)
+        load(grad[plane], incoming, grid)
         clear_halo(incoming, grid)
         source = work.h if physics.same else work.f
         before = work.h if physics.at_rest else source
@@ -277,11 +274,11 @@ def _backward(
         if physics.same:
             _add(adjoint.f, adjoint.h[0])
         else:
-            unload(adjoint.f, to_f[n, c], grid)
+            unload(adjoint.f, to_f[plane], grid)
         pull_back_convolutions(
-            adjoint.maps, weight[c], work.h, adjoint.h[0], to_weight[n, c], to_bias[n, c], grid
+            adjoint.maps, weight[c], work.h, adjoint.h[0], to_weight[plane], to_bias[plane], grid
         )
-        unload(adjoint.h[0], to_h[n, c], grid)
+        unload(adjoint.h[0], to_h[plane], grid)
 
 
 @kernel
@@ -291,15 +288,15 @@ def _moments(
     rows = np.zeros((5, grid.size), h.dtype)
     bias = np.zeros(4, h.dtype)
     floor = h.dtype.type(-np.inf)
-    channels = h.shape[1]
+    channels = weight.shape[0]
     for plane in range(start, stop):
-        n, c = plane // channels, plane % channels
-        load(h[n, c], rows[0], grid)
+        c = plane % channels
+        load(h[plane], rows[0], grid)
         clear_halo(rows[0], grid)
         coefficients(rows[0], weight[c], bias, rows[1:5], grid, floor)
         for i in range(4):
             clear_halo(rows[1 + i], grid)
-            sums[n, c, i], squares[n, c, i] = _sum_and_square(rows[1 + i], grid)
+            sums[plane, i], squares[plane, i] = _sum_and_square(rows[1 + i], grid)
 
 
 @kernel
@@ -318,10 +315,10 @@ def _moments_backward(
     rows = np.zeros((6, grid.size), h.dtype)
     to_bias = np.zeros(4, np.float64)
     floor = h.dtype.type(-np.inf)
-    channels = h.shape[1]
+    channels = weight.shape[0]
     for plane in range(start, stop):
-        n, c = plane // channels, plane % channels
-        load(h[n, c], rows[0], grid)
+        c = plane % channels
+        load(h[plane], rows[0], grid)
         clear_halo(rows[0], grid)
         coefficients(rows[0], weight[c], centre[c], rows[1:5], grid, floor)
         for i in range(4):
@@ -329,9 +326,9 @@ def _moments_backward(
             clear_halo(rows[1 + i], grid)
         rows[5, :] = 0
         pull_back_convolutions(
-            rows[1:5], weight[c], rows[0], rows[5], to_weight[n, c], to_bias, grid
+            rows[1:5], weight[c], rows[0], rows[5], to_weight[plane], to_bias, grid
         )
-        unload(rows[5], to_h[n, c], grid)
+        unload(rows[5], to_h[plane], grid)
 
 
 @parallel_kernel
@@ -349,7 +346,7 @@ def _forward_parallel(
     steps: int,
     parts: int,
 ) -> None:
-    planes = h.shape[0] * h.shape[1]
+    planes = h.shape[0]
     for i in prange(parts):
         start, stop = i * planes // parts, (i + 1) * planes // parts
         _forward(h, f, weight, bias, scale, shift, floor, out, grid, physics, steps, start, stop)
@@ -371,7 +368,7 @@ def _backward_parallel(
     steps: int,
     parts: int,
 ) -> None:
-    planes = h.shape[0] * h.shape[1]
+    planes = h.shape[0]
     for i in prange(parts):
         start, stop = i * planes // parts, (i + 1) * planes // parts
         _backward(
@@ -396,7 +393,7 @@ def _backward_parallel(
 def _moments_parallel(
     h: Array, weight: Array, sums: Array, squares: Array, grid: Grid, parts: int
 ) -> None:
-    planes = h.shape[0] * h.shape[1]
+    planes = h.shape[0]
     for i in prange(parts):
         start, stop = i * planes // parts, (i + 1) * planes // parts
         _moments(h, weight, sums, squares, grid, start, stop)
@@ -414,7 +411,7 @@ def _moments_backward_parallel(
     grid: Grid,
     parts: int,
 ) -> None:
-    planes = h.shape[0] * h.shape[1]
+    planes = h.shape[0]
     for i in prange(parts):
         start, stop = i * planes // parts, (i + 1) * planes // parts
         _moments_backward(h, weight, centre, slope, offset, to_h, to_weight, grid, start, stop)

@@ -82,8 +82,8 @@ def advance(
     """h(K) of one plane from h(0), f and the channel's coefficients; the row of `work.states` that holds it.
 
     Args:
-        h: h(0), (H, W).
-        f: The source, (H, W); not read if `physics.same`.
+        h: h(0), row by row (H W,).
+        f: The source alike; not read if `physics.same`.
         weight: (4, 9), the convolutions of u, v, Dx, Dy with their BatchNorms folded in.
         bias: (4,).
         work: Buffers, their rubbish welcome.

@@ -104,9 +104,7 @@ def evolve_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     h = read(h_ptr, first, row, col, inside, 0, 0, p)
     if p.steps > 0:
         f = h if p.same else read(f_ptr, first, row, col, inside, 0, 0, p)
-        maps = coefficients(
-            h_ptr, weight_ptr, bias_ptr, channel, first, row, col, inside, p
-        )
+        maps = coefficients(h_ptr, weight_ptr, bias_ptr, channel, first, row, col, inside, p)
         weights = weights_of_step(*maps, row, col, p)
         before = h if p.at_rest else f
         for _k in range(p.steps):

@@ -142,11 +142,15 @@ def returned(values, row, col, a: tl.constexpr, b: tl.constexpr, p: tl.constexpr
             for t in tl.static_range(min(abs(a), p.height)):
                 edge_row: tl.constexpr = p.height - 1 if a > 0 else 0
                 from_row: tl.constexpr = p.height - 1 - t if a > 0 else t
-                extra = tl.gather(values, tl.broadcast_to(from_row * p.width + col, values.shape), 1)
+                extra = tl.gather(
+                    values, tl.broadcast_to(from_row * p.width + col, values.shape), 1
+                )
                 result += tl.where(row == edge_row, extra, 0.0)
             for t in tl.static_range(min(abs(b), p.width)):
                 edge_col: tl.constexpr = p.width - 1 if b > 0 else 0
                 from_col: tl.constexpr = p.width - 1 - t if b > 0 else t
-                extra = tl.gather(values, tl.broadcast_to(row * p.width + from_col, values.shape), 1)
+                extra = tl.gather(
+                    values, tl.broadcast_to(row * p.width + from_col, values.shape), 1
+                )
                 result += tl.where(col == edge_col, extra, 0.0)
     return result

@@ -62,10 +62,13 @@ def global_layer(
     from condense.layers.kernels import cpu  # noqa: PLC0415 - numba takes a second
 
     out = torch.empty_like(h, memory_format=torch.contiguous_format)
-    maps, source_maps = _array(h), _array(h if f is None else f)
+    planes = _planes(h)
+    source_planes = planes if f is None else _planes(f)
     folded = cpu.fold(_array(parameters), h.shape[1], constants, has_bias, coefficient_eps, out_eps)
-    layout = cpu.layout(maps, f is None, dt, dx, dy, scheme, boundary, source, at_rest)
-    cpu.forward(maps, source_maps, *folded, 0.0, out.numpy(), layout, steps)
+    layout = cpu.layout(
+        planes, tuple(h.shape[2:]), f is None, dt, dx, dy, scheme, boundary, source, at_rest
+    )
+    cpu.forward(planes, source_planes, *folded, 0.0, _planes(out), layout, steps)
     return out
 
 
@@ -111,11 +114,14 @@ def evolve(
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
     out = torch.empty_like(h, memory_format=torch.contiguous_format)
-    maps, source_maps = _array(h), _array(h if f is None else f)
-    one, zero = np.ones(h.shape[1], maps.dtype), np.zeros(h.shape[1], maps.dtype)
-    layout = cpu.layout(maps, f is None, dt, dx, dy, scheme, boundary, source, at_rest)
+    planes = _planes(h)
+    source_planes = planes if f is None else _planes(f)
+    one, zero = np.ones(h.shape[1], planes.dtype), np.zeros(h.shape[1], planes.dtype)
+    layout = cpu.layout(
+        planes, tuple(h.shape[2:]), f is None, dt, dx, dy, scheme, boundary, source, at_rest
+    )
     folded = (_array(weight), _array(bias), one, zero)
-    cpu.forward(maps, source_maps, *folded, -math.inf, out.numpy(), layout, steps)
+    cpu.forward(planes, source_planes, *folded, -math.inf, _planes(out), layout, steps)
     return out
 
 
@@ -143,16 +149,19 @@ def evolve_backward(
     """Gradients of h, f, weight and bias from that of h(K); the states are computed anew."""
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
-    maps, source_maps = _array(h), _array(h if f is None else f)
+    planes = _planes(h)
+    source_planes = planes if f is None else _planes(f)
     to_h = torch.empty_like(h, memory_format=torch.contiguous_format)
     to_f = torch.empty_like(h if f is not None else h[:0], memory_format=torch.contiguous_format)
-    to_weight = np.zeros((h.shape[0], h.shape[1], 4, 9))
-    to_bias = np.zeros((h.shape[0], h.shape[1], 4))
-    layout = cpu.layout(maps, f is None, dt, dx, dy, scheme, boundary, source, at_rest)
-    arguments = (maps, source_maps, _array(weight), _array(bias), _array(grad))
-    results = (to_h.numpy(), to_f.numpy(), to_weight, to_bias)
+    to_weight = np.zeros((len(planes), 4, 9))
+    to_bias = np.zeros((len(planes), 4))
+    layout = cpu.layout(
+        planes, tuple(h.shape[2:]), f is None, dt, dx, dy, scheme, boundary, source, at_rest
+    )
+    arguments = (planes, source_planes, _array(weight), _array(bias), _planes(grad))
+    results = (_planes(to_h), _planes(to_f), to_weight, to_bias)
     cpu.backward(*arguments, *results, layout, steps)
-    return to_h, to_f, _summed(to_weight, weight), _summed(to_bias, bias)
+    return to_h, to_f, _summed(to_weight, h, weight), _summed(to_bias, h, bias)
 
 
 @evolve_backward.register_fake
@@ -189,12 +198,12 @@ def moments(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
-    maps = _array(h)
-    sums, squares = (np.zeros((h.shape[0], h.shape[1], 4)) for _ in range(2))
-    cpu.moments(maps, _array(weight), sums, squares)
+    planes = _planes(h)
+    sums, squares = (np.zeros((len(planes), 4)) for _ in range(2))
+    cpu.moments(planes, _array(weight), sums, squares, tuple(h.shape[2:]))
     count = h.shape[0] * h.shape[2] * h.shape[3]
-    mean = sums.sum(axis=0) / count
-    variance = np.maximum(squares.sum(axis=0) / count - mean**2, 0)
+    mean = _over_images(sums, h) / count
+    variance = np.maximum(_over_images(squares, h) / count - mean**2, 0)
     return _tensor(mean, weight), _tensor(variance, weight)
 
 
@@ -211,14 +220,14 @@ def moments_backward(
     """Gradients of h and weight from those of the moments."""
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
-    maps = _array(h)
+    planes = _planes(h)
     count = h.shape[0] * h.shape[2] * h.shape[3]
     to_h = torch.empty_like(h, memory_format=torch.contiguous_format)
-    to_weight = np.zeros((h.shape[0], h.shape[1], 4, 9))
-    arguments = (maps, _array(weight), _array(-mean), _array(2 * to_variance / count))
-    results = (_array(to_mean / count), to_h.numpy(), to_weight)
-    cpu.moments_backward(*arguments, *results)
-    return to_h, _summed(to_weight, weight)
+    to_weight = np.zeros((len(planes), 4, 9))
+    arguments = (planes, _array(weight), _array(-mean), _array(2 * to_variance / count))
+    results = (_array(to_mean / count), _planes(to_h), to_weight)
+    cpu.moments_backward(*arguments, *results, tuple(h.shape[2:]))
+    return to_h, _summed(to_weight, h, weight)
 
 
 @moments_backward.register_fake
@@ -247,9 +256,21 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
     return tensor.detach().contiguous().numpy()
 
 
+def _planes(maps: Tensor) -> np.ndarray[Any, Any]:
+    """(N, C, H, W) as (N C, H W); a view if the maps are contiguous."""
+    images, channels, height, width = maps.shape
+    return _array(maps).reshape(images * channels, height * width)
+
+
+def _over_images(values: np.ndarray[Any, Any], h: Tensor) -> np.ndarray[Any, Any]:
+    """Sum the figures of planes (N C, …) over the images: (C, …)."""
+    total: np.ndarray[Any, Any] = values.reshape(*h.shape[:2], *values.shape[1:]).sum(axis=0)
+    return total
+
+
 def _tensor(values: np.ndarray[Any, Any], like: Tensor) -> Tensor:
     return torch.from_numpy(values).to(like.dtype)
 
 
-def _summed(values: np.ndarray[Any, Any], like: Tensor) -> Tensor:
-    return _tensor(values.sum(axis=0), like)
+def _summed(values: np.ndarray[Any, Any], h: Tensor, like: Tensor) -> Tensor:
+    return _tensor(_over_images(values, h), like)

@@ -86,20 +86,22 @@ def make_grid(height: int, width: int, shift_x: int, shift_y: int, boundary: int
 
 @kernel
 def load(source: Array, buffer: Array, grid: Grid) -> None:
-    """Copy an (H, W) map into a buffer, its halo left as it is."""
+    """Copy a map, row by row (H W,), into a buffer, its halo left as it is."""
+    width = index(grid.width)
     for i in range(grid.height):
-        row = grid.first + i * grid.stride
-        for j in range(grid.width):
-            buffer[row + j] = source[i, j]
+        start, row = index(i) * width, index(grid.first + i * grid.stride)
+        for j in range(width):
+            buffer[row + j] = source[start + j]
 
 
 @kernel
 def unload(buffer: Array, to: Array, grid: Grid) -> None:
-    """Copy the map in a buffer out to (H, W)."""
+    """Copy the map in a buffer out, row by row (H W,)."""
+    width = index(grid.width)
     for i in range(grid.height):
-        row = grid.first + i * grid.stride
-        for j in range(grid.width):
-            to[i, j] = buffer[row + j]
+        start, row = index(i) * width, index(grid.first + i * grid.stride)
+        for j in range(width):
+            to[start + j] = buffer[row + j]
 
 
 @kernel
