@@ -102,7 +102,7 @@ class Run:
         return f"{self.path(file)}{colon}{name}" if is_here else place
 
     def path(self, name: str) -> Path:
-        """Where a file of this run lies; `name` may lead out of the folder, which need not exist yet."""
+        """Where a file of this run lies; `name` may lead out of the folder, which may not exist."""
         return Path(os.path.normpath(self.folder / name))
 
     def record(self, role: str, name: str, *, made_from: dict[str, str], **details: Any) -> None:

@@ -137,7 +137,7 @@ MAKER = {
 def _drawn(
     run: Run, source: str, *, force: bool, asked: Mapping[str, Any], how: Mapping[str, Any]
 ) -> nn.Module:
-    """A network with random weights: the run's own if it is the same, else a new one in its place."""
+    """A network with random weights: the run's own if it is the same, else a new one."""
     entry = run.artefact(ORIGINAL) or {}
     if entry.get("source") == source and entry.get("drawn") == asked and not force:
         return load_original(run)

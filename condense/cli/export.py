@@ -23,7 +23,7 @@ def export(
 ) -> None:
     """Export a model to ONNX and compare it with PyTorch on real images."""
     from condense.checkpoint import load
-    from condense.checkpoint.in_run import latest, load_artefact, left_out
+    from condense.checkpoint.in_run import latest, left_out, load_artefact
     from condense.checkpoint.origin import settled_input_size
     from condense.export import export_onnx
     from condense.reporting.on_data import data_for, images_of

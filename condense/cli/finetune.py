@@ -1,4 +1,4 @@
-"""`condense finetune`: the converted model learns from the original, its control by the same recipe."""
+"""`condense finetune`: the converted model learns from the original, and so does its control."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -62,7 +62,6 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
 ) -> None:
     """Distil the converted model from the original, and its control alike."""
-    from condense.checkpoint import load
     from condense.checkpoint.in_run import load_artefact, load_original, open_student, store
     from condense.reporting.on_data import data_for, judge
     from condense.training import finetune as train
@@ -79,10 +78,7 @@ def finetune(
     if model is not None:
         open_student(run, model, force=session.force, **loading.to_dict())
     students = {role: load_artefact(run, role) for role in pairs}
-    if teacher in ("original", "none"):
-        source = original if teacher == "original" else None
-    else:
-        source = load(teacher, trust=loading.trust)
+    source = original if teacher == "original" else _teacher(teacher, loading)
     images = data_for(original, spec, seed=session.seed)
     run.remember_path("data", spec)
     device = session.torch_device
@@ -110,6 +106,12 @@ def finetune(
     session.emit(document, *_lines(document))
     _check_target(results["finetuned"].met, training.max_drop)
     session.next("report")
+
+
+def _teacher(source: str, loading: Loading) -> Any:
+    from condense.checkpoint import load
+
+    return None if source == "none" else load(source, trust=loading.trust)
 
 
 def _scored(score: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options that several commands share, as dataclasses whose fields become a command's parameters."""
+"""Options that commands share: dataclasses whose fields become a command's parameters."""
 
 import inspect
 from collections.abc import Callable
@@ -205,7 +205,8 @@ DataOption = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="An .npz file, an image folder, a folder with MNIST or CIFAR-10, digits, or pkg.mod:factory.",
+        help="An .npz file, an image folder, a folder with MNIST or CIFAR, digits, or "
+        "pkg.mod:factory.",
     ),
 ]
 ModelArgument = Annotated[

@@ -1,4 +1,4 @@
-"""A training's progress on the terminal: a bar with images a second and the time left, a line per epoch."""
+"""A training on the terminal: a bar with images a second and the time left, a line per epoch."""
 
 import sys
 from typing import Any
@@ -9,7 +9,7 @@ from condense.cli.session import Session
 
 
 def progress_for(session: Session, title: str) -> Any:
-    """Who watches a training: a bar on a terminal, a line per epoch otherwise, nothing if --quiet."""
+    """Who watches a training: a bar on a terminal, else a line per epoch; nobody if --quiet."""
     if session.quiet:
         return None
     return Bar(title) if sys.stderr.isatty() else Lines(title)
@@ -83,6 +83,6 @@ class Bar:
 def epoch_line(record: Any) -> str:
     """What an epoch gave, in a line."""
     return (
-        f"epoch {record.epoch}  loss {record.train_loss:.3f}  held-out {100 * record.val_top1:.1f} %  "
-        f"{record.images_per_s:,.0f} images/s"
+        f"epoch {record.epoch}  loss {record.train_loss:.3f}  "
+        f"held-out {100 * record.val_top1:.1f} %  {record.images_per_s:,.0f} images/s"
     )

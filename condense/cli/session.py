@@ -109,7 +109,7 @@ class Session:
 
 @contextlib.contextmanager
 def expected_failures(session: Session, *, is_resumable: bool = False) -> Iterator[None]:
-    """Turn a user's mistake into a sentence, a hint and an exit code; let faults of ours through."""
+    """Turn a user's mistake into a sentence, a hint and an exit code; our faults pass."""
     hint = "the same command with --resume goes on from there" if is_resumable else None
     before = signal.signal(signal.SIGTERM, _terminate)
     handler = _show_log(verbose=session.verbose)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from condense.errors import CondenseError
+from condense.export.lowering import lowered
 
 INPUT, OUTPUT = "images", "logits"
 OLDEST_OPSET = 18  # what torch's exporter itself writes
@@ -39,7 +40,7 @@ def write_graph(model: nn.Module, path: Path, images: Tensor, *, opset: int) -> 
         with warnings.catch_warnings():  # deprecations inside torch and onnxscript
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                model,
+                lowered(model),
                 (images,),
                 path,
                 dynamo=True,

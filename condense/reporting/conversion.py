@@ -12,7 +12,7 @@ from condense.reporting.figures import count, large
 
 
 def conversion_table(document: Mapping[str, Any]) -> RenderableType:
-    """What `condense convert` shows: what replaces what, what stays as it is and why, what it saves.
+    """What `condense convert` shows: what replaces what, what stays and why, what it saves.
 
     Args:
         document: With `plan` and, unless it was a dry run, `models`.

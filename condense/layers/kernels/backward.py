@@ -1,4 +1,4 @@
-"""The adjoint of `kernels.forward` on one plane, in closed form: nothing but the K + 1 states is kept.
+"""The adjoint of `kernels.forward` on one plane, in closed form: only the K + 1 states are kept.
 
 With q = g / (1 + s), where g is the gradient of h(k+1), one step of either scheme gives
 
@@ -17,7 +17,7 @@ from condense.layers.kernels.plane import Array, Grid, clear_halo, copy, fold_ha
 
 
 class Sums(NamedTuple):
-    """Sums over the steps, for each cell: of q h(k) there and at the four neighbours, and of q (h(k-1) + h(k+1))."""
+    """Sums over the steps: q h(k) at each cell and its neighbours; q (h(k-1) + h(k+1))."""
 
     here: Array
     up: Array
@@ -56,7 +56,7 @@ def pull_back(
         states: h(0) ... h(K), their halos filled.
         maps: u, v, Dx, Dy.
         grad: Gradient of h(K), a buffer with zeros in its halo.
-        adjoint: Where the gradients go: `adjoint.h[0]` of h(0), `adjoint.h[1]` of h(-1), `adjoint.f`, `adjoint.maps`.
+        adjoint: Where the gradients go: `h[0]` that of h(0), `h[1]` that of h(-1), `f`, `maps`.
         grid: Layout.
         p: Numbers of the update.
     """

@@ -1,8 +1,8 @@
 """The fused CPU kernels over whole batches: planes shared out among threads.
 
-Arrays are C-contiguous, float32 or float64: planes (N C, H W), weights (C, 4, 9) and biases (C, 4) of
-the coefficients u, v, Dx, Dy. A plane is read once and written once; all between happens in cache.
-Sums over a plane are float64 and kept per plane, so that no result depends on the number of threads.
+Arrays are C-contiguous, float32 or float64: planes (N C, H W), weights (C, 4, 9) and biases
+(C, 4) of the coefficients u, v, Dx, Dy. A plane is read once and written once; all between happens
+in cache. Sums over a plane are float64 and kept apart, so that no result depends on the threads.
 """
 
 import math
@@ -126,7 +126,7 @@ def backward(
     layout: Layout,
     steps: int,
 ) -> None:
-    """Gradients of h, f and, per plane, of weight (N C, 4, 9) and bias (N C, 4) from that of h(K)."""
+    """From the gradient of h(K): those of h, f and, per plane, of weight and bias."""
     results = (to_h, to_f, to_weight, to_bias)
     _share(_backward, _backward_parallel, h, f, weight, bias, grad, *results, *layout, steps)
 
@@ -146,7 +146,7 @@ def moments_backward(
     to_weight: Array,
     size: tuple[int, int],
 ) -> None:
-    """What reaches h and, per plane, weight when each result has the gradient slope (result + centre) + offset."""
+    """Gradients of h and, per plane, weight if a result r has slope (r + centre) + offset."""
     gradient = (centre, slope, offset)
     _share(
         _moments_backward,

@@ -1,7 +1,7 @@
 """The Global layer on one plane: the coefficients' maps and K time steps of either explicit scheme.
 
-The formulas are those of `condense.layers.schemes`, which the tests hold these kernels against: `reference` as
-the authors compute it, `conservative` as their paper states the equation.
+The formulas are those of `condense.layers.schemes`, which the tests hold these kernels against:
+`reference` as the authors compute it, `conservative` as their paper states the equation.
 """
 
 from typing import Any, NamedTuple
@@ -79,7 +79,7 @@ def advance(
     physics: Physics,
     steps: int,
 ) -> int:
-    """h(K) of one plane from h(0), f and the channel's coefficients; the row of `work.states` that holds it.
+    """The row of `work.states` that holds h(K) of one plane, from h(0), f and the weights.
 
     Args:
         h: h(0), row by row (H W,).

@@ -1,7 +1,7 @@
 """The fused kernels as torch operators, differentiable, known to torch.compile and torch.export.
 
-`global_layer` is a whole layer in eval mode. Two operators and their gradients make one in training; the
-BatchNorms between them are ordinary torch arithmetic on (C, 4) tensors, so that autograd joins the two:
+`global_layer` is a whole layer in eval mode. Two operators and their gradients make one in training;
+the BatchNorms between them are ordinary torch arithmetic on (C, 4) tensors, which autograd joins:
 
     moments(h, weight)            mean and variance of the four convolutions' results
     evolve(h, f, weight, bias)    h(K), with the BatchNorms folded into weight and bias
@@ -40,9 +40,9 @@ def global_layer(
     Args:
         h: h(0).
         f: The source and h(-1); None if it is h.
-        parameters: One after the other, for each of u, v and, where they are learnt, Dx, Dy: the 3x3
-            weights, the bias if there is one, the BatchNorm's weight, bias, mean, variance; at the end
-            those of the BatchNorm of h(K).
+        parameters: One after the other, for each of u, v and, where they are learnt, Dx, Dy: the
+            3x3 weights, the bias if there is one, the BatchNorm's weight, bias, mean, variance; at
+            the end those of the BatchNorm of h(K).
         constants: Dx and Dy where they are numbers; else empty.
         has_bias: Whether the convolutions have biases.
         coefficient_eps: Of the coefficients' BatchNorms.
@@ -66,7 +66,7 @@ def global_layer(
     source_planes = planes if f is None else _planes(f)
     folded = cpu.fold(_array(parameters), h.shape[1], constants, has_bias, coefficient_eps, out_eps)
     layout = cpu.layout(
-        planes, tuple(h.shape[2:]), f is None, dt, dx, dy, scheme, boundary, source, at_rest
+        planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest
     )
     cpu.forward(planes, source_planes, *folded, 0.0, _planes(out), layout, steps)
     return out
@@ -118,7 +118,7 @@ def evolve(
     source_planes = planes if f is None else _planes(f)
     one, zero = np.ones(h.shape[1], planes.dtype), np.zeros(h.shape[1], planes.dtype)
     layout = cpu.layout(
-        planes, tuple(h.shape[2:]), f is None, dt, dx, dy, scheme, boundary, source, at_rest
+        planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest
     )
     folded = (_array(weight), _array(bias), one, zero)
     cpu.forward(planes, source_planes, *folded, -math.inf, _planes(out), layout, steps)
@@ -156,7 +156,7 @@ def evolve_backward(
     to_weight = np.zeros((len(planes), 4, 9))
     to_bias = np.zeros((len(planes), 4))
     layout = cpu.layout(
-        planes, tuple(h.shape[2:]), f is None, dt, dx, dy, scheme, boundary, source, at_rest
+        planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest
     )
     arguments = (planes, source_planes, _array(weight), _array(bias), _planes(grad))
     results = (_planes(to_h), _planes(to_f), to_weight, to_bias)
@@ -200,7 +200,7 @@ def moments(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
     planes = _planes(h)
     sums, squares = (np.zeros((len(planes), 4)) for _ in range(2))
-    cpu.moments(planes, _array(weight), sums, squares, tuple(h.shape[2:]))
+    cpu.moments(planes, _array(weight), sums, squares, _size(h))
     count = h.shape[0] * h.shape[2] * h.shape[3]
     mean = _over_images(sums, h) / count
     variance = np.maximum(_over_images(squares, h) / count - mean**2, 0)
@@ -226,7 +226,7 @@ def moments_backward(
     to_weight = np.zeros((len(planes), 4, 9))
     arguments = (planes, _array(weight), _array(-mean), _array(2 * to_variance / count))
     results = (_array(to_mean / count), _planes(to_h), to_weight)
-    cpu.moments_backward(*arguments, *results, tuple(h.shape[2:]))
+    cpu.moments_backward(*arguments, *results, _size(h))
     return to_h, _summed(to_weight, h, weight)
 
 
@@ -260,6 +260,10 @@ def _planes(maps: Tensor) -> np.ndarray[Any, Any]:
     """(N, C, H, W) as (N C, H W); a view if the maps are contiguous."""
     images, channels, height, width = maps.shape
     return _array(maps).reshape(images * channels, height * width)
+
+
+def _size(maps: Tensor) -> tuple[int, int]:
+    return maps.shape[2], maps.shape[3]
 
 
 def _over_images(values: np.ndarray[Any, Any], h: Tensor) -> np.ndarray[Any, Any]:

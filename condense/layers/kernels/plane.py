@@ -1,9 +1,9 @@
 """One channel's map in a flat, padded buffer: how it gets there, and what lies beyond its edge.
 
-Cell (i, j) of an (H, W) map is element `first + i * stride + j`. Rows of one map follow each other with
-the halo's columns between them, so that a stencil over the map is one loop over `visited` elements
-neighbouring elements, which vectorises whatever the width of the map. What such a loop writes into the
-halo is rubbish and is replaced before it is read.
+Cell (i, j) of an (H, W) map is element `first + i * stride + j`. Rows follow each other with the
+halo's columns between them, so that a stencil over the map is one loop over `visited` elements, which
+vectorises whatever the width of the map. What such a loop writes into the halo is rubbish and is
+replaced before it is read.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ def make_grid(height: int, width: int, shift_x: int, shift_y: int, boundary: int
     """The layout of a map whose neighbours are `shift_x` rows and `shift_y` columns away."""
     pad_x, pad_y = max(1, shift_x), max(1, shift_y)
     stride = width + 2 * pad_y
-    # Beside the halo there is room for a loop that visits the halo itself to look one shift further.
+    # Room for a loop that visits the halo itself to look one shift further.
     margin = pad_x * stride + pad_y
     first = margin + pad_x * stride + pad_y
     visited = (height * stride - 2 * pad_y + BLOCK - 1) // BLOCK * BLOCK
@@ -145,7 +145,7 @@ def fill_halo(buffer: Array, grid: Grid) -> None:
 
 @kernel
 def fold_halo(buffer: Array, grid: Grid) -> None:
-    """The adjoint of `fill_halo`: what arrived in the halo goes back to where its values came from."""
+    """The adjoint of `fill_halo`: what arrived in the halo goes back to where it came from."""
     pad_x, pad_y, stride = grid.pad_x, grid.pad_y, grid.stride
     top = grid.first - pad_y
     for k in range(pad_x):

@@ -1,0 +1,169 @@
+"""The lean form against the layer as it reads: in double precision, and through ONNX Runtime."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from condense.export import export_onnx, open_session
+from condense.export.lowering import LoweredLayer, can_be_lowered, lowered
+from condense.layers import GlobalLayer
+
+C, SIZE = 6, (5, 7)
+SCHEMES = ("reference", "conservative")
+BOUNDARIES = ("periodic", "zero", "replicate")
+
+
+def trained(layer: nn.Module, seed: int = 0) -> Any:
+    """As after training: no BatchNorm is the identity, and some scales are negative."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in layer.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+        elif isinstance(module, nn.Conv2d):
+            module.weight.data.copy_(torch.randn(module.weight.shape, generator=generator))
+    return layer.eval()
+
+
+def maps(*shape: int, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def assert_same(layer: GlobalLayer, x: Tensor) -> None:
+    lean = lowered(layer)
+    assert isinstance(lean, LoweredLayer)
+    with torch.no_grad():
+        torch.testing.assert_close(lean(x), layer(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+@pytest.mark.parametrize(("dx", "dy"), [(1, 1), (2, 3)])
+def test_every_scheme_boundary_and_number_of_steps(
+    scheme: Any, boundary: Any, steps: int, dx: int, dy: int
+) -> None:
+    layer = GlobalLayer(C, steps, 0.3, scheme, boundary, dx=dx, dy=dy)
+    assert_same(trained(layer.double()), maps(3, C, *SIZE))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"init": "basic"},
+        {"init": "basic", "before": "h"},
+        {"init": "basic", "replace_source": True},
+        {"init": "basic", "before": "h", "source": False},
+        {"init": "basic", "coefficients": {"velocity_from": "f", "bias": True}},
+        {"source": False, "residual": True},
+        {"coefficient_eps": 1e-5, "coefficients": {"bias": True}},
+    ],
+)
+def test_every_option(scheme: Any, steps: int, options: dict[str, Any]) -> None:
+    layer = GlobalLayer(C, steps, scheme=scheme, **options)
+    assert_same(trained(layer.double()), maps(3, C, *SIZE))
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"init": "basic"}, {"source": False}])
+def test_constant_diffusion(boundary: Any, steps: int, options: dict[str, Any]) -> None:
+    coefficients = {"diffusion": [0.7, 1.3]}
+    layer = GlobalLayer(
+        C, steps, boundary=boundary, dx=2, dy=3, coefficients=coefficients, **options
+    )
+    assert_same(trained(layer.double()), maps(3, C, *SIZE))
+
+
+@given(
+    height=st.integers(1, 4),
+    width=st.integers(1, 4),
+    dx=st.integers(1, 6),
+    dy=st.integers(1, 6),
+    scheme=st.sampled_from(SCHEMES),
+    boundary=st.sampled_from(BOUNDARIES),
+    seed=st.integers(0, 100),
+)
+def test_maps_smaller_than_the_shift(
+    height: int, width: int, dx: int, dy: int, scheme: Any, boundary: Any, seed: int
+) -> None:
+    layer = trained(GlobalLayer(2, 2, 0.2, scheme, boundary, dx=dx, dy=dy).double(), seed)
+    assert_same(layer, maps(2, 2, height, width, seed=seed))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        GlobalLayer(C),
+        GlobalLayer(C, activation="silu").eval(),
+        GlobalLayer(C, coefficients={"product": True}).eval(),
+        GlobalLayer(C, coefficients={"velocity": "pointwise"}).eval(),
+        GlobalLayer(C, coefficients={"diffusion": "full"}).eval(),
+        GlobalLayer(C, scheme="conservative", coefficients={"diffusion": 1.0}).eval(),
+        nn.ReLU().eval(),
+    ],
+    ids=["training", "silu", "product", "velocity", "diffusion", "constant", "other"],
+)
+def test_other_forms_stay_as_they_read(layer: nn.Module) -> None:
+    assert not can_be_lowered(layer)
+    assert type(lowered(nn.Sequential(layer))[0]) is type(layer)  # type: ignore[index]
+
+
+def test_a_subclass_stays_as_it_reads() -> None:
+    class Other(GlobalLayer):
+        pass
+
+    assert not can_be_lowered(Other(C).eval())
+
+
+def test_the_model_itself_is_left_alone() -> None:
+    model = nn.Sequential(nn.Sequential(GlobalLayer(C)), nn.ReLU()).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    copy = lowered(model)
+    assert isinstance(model[0][0], GlobalLayer)
+    assert isinstance(copy[0][0], LoweredLayer)  # type: ignore[index]
+    torch.testing.assert_close(model.state_dict(), before)
+    assert all(not module.training for module in copy.modules())
+
+
+def exported(layer: nn.Module, path: Path, opset: int = 20, channels: int = 16) -> Counter[str]:
+    """The operators of a network with `layer` in it, after the export has checked its numbers."""
+    torch.manual_seed(0)
+    stem = nn.Conv2d(3, channels, 3, padding=1)
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5)]
+    export_onnx(nn.Sequential(stem, trained(layer), *head), path, (3, *SIZE), opset=opset)
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_the_default_layer_keeps_the_blocked_layout(tmp_path: Path, opset: int) -> None:
+    operators = exported(GlobalLayer(16), tmp_path / "model.onnx", opset)
+    network = Counter(["Conv", "ReduceMean", "Reshape", "Gemm"])
+    assert set(operators - network) == {"Conv", "Add", "Mul", "Relu", "Div"}
+    assert (operators["Mul"], operators["Div"]) == (5, 1)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_onnx_runtime_agrees_at_any_batch_size(tmp_path: Path, scheme: Any, boundary: Any) -> None:
+    layer = GlobalLayer(16, 2, scheme=scheme, boundary=boundary, dx=2, init="basic")
+    exported(layer, tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx", threads=1)
+    (logits,) = session.run(["logits"], {"images": maps(5, 3, *SIZE).float().numpy()})
+    assert logits.shape == (5, 5)
+    assert torch.from_numpy(logits).isfinite().all()
+
+
+def test_other_forms_are_exported_too(tmp_path: Path) -> None:
+    assert "Sigmoid" in exported(GlobalLayer(16, activation="silu"), tmp_path / "model.onnx")
