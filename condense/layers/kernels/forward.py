@@ -19,6 +19,8 @@ from condense.layers.kernels.plane import (
 )
 
 REFERENCE, CONSERVATIVE = 0, 1
+U, V, DIFF_X, DIFF_Y = 0, 1, 2, 3
+"""Rows of `maps`."""
 Patch = tuple[Any, ...]  # nine values
 
 
@@ -111,13 +113,13 @@ def coefficients(
     h: Array, weight: Array, bias: Array, maps: Array, grid: Grid, floor: float
 ) -> None:
     """u, v, Dx, Dy = max(3x3 convolution of h + bias, floor); the halo of h holds zeros."""
-    u, v, diff_x, diff_y = maps[0], maps[1], maps[2], maps[3]
-    w, x, y, z = weight[0], weight[1], weight[2], weight[3]
-    wu = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8])
-    wv = (x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8])
-    wx = (y[0], y[1], y[2], y[3], y[4], y[5], y[6], y[7], y[8])
-    wy = (z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7], z[8])
+    w = weight  # rows are not taken out: each would cost as much as ten cells
+    wu = (w[0, 0], w[0, 1], w[0, 2], w[0, 3], w[0, 4], w[0, 5], w[0, 6], w[0, 7], w[0, 8])
+    wv = (w[1, 0], w[1, 1], w[1, 2], w[1, 3], w[1, 4], w[1, 5], w[1, 6], w[1, 7], w[1, 8])
+    wx = (w[2, 0], w[2, 1], w[2, 2], w[2, 3], w[2, 4], w[2, 5], w[2, 6], w[2, 7], w[2, 8])
+    wy = (w[3, 0], w[3, 1], w[3, 2], w[3, 3], w[3, 4], w[3, 5], w[3, 6], w[3, 7], w[3, 8])
     bu, bv, bx, by = bias[0], bias[1], bias[2], bias[3]
+    u, v, diff_x, diff_y = maps[U], maps[V], maps[DIFF_X], maps[DIFF_Y]
     first, stride = index(grid.first), index(grid.stride)
     for k in range(first, first + index(grid.visited)):
         patch = neighbourhood(h, k, stride)
@@ -158,14 +160,14 @@ def evolve(
     """
     rows: int = states.shape[0]
     for k in range(steps):
+        now, after = k % rows, (k + 1) % rows
         old = states[(k - 1) % rows] if k > 0 else before
-        now, after = states[k % rows], states[(k + 1) % rows]
         if p.scheme == REFERENCE:
-            _step_reference(old, now, after, f, maps[0], maps[1], maps[2], maps[3], grid, p)
+            _step_reference(old, states, now, after, f, maps, grid, p)
         else:
-            _step_conservative(old, now, after, f, maps[0], maps[1], maps[2], maps[3], grid, p)
+            _step_conservative(old, states, now, after, f, maps, grid, p)
         if k + 1 < steps:
-            fill_halo(after, grid)
+            fill_halo(states[after], grid)
     return steps % rows
 
 
@@ -173,49 +175,50 @@ def evolve(
 def _step_reference(
     before: Array,
     h: Array,
-    after: Array,
+    now: int,
+    after: int,
     f: Array,
-    u: Array,
-    v: Array,
-    diff_x: Array,
-    diff_y: Array,
+    maps: Array,
     grid: Grid,
     p: Physics,
 ) -> None:
     first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
+    i, o = index(now), index(after)
     two_x, two_y = p.diffusion_x + p.diffusion_x, p.diffusion_y + p.diffusion_y
     for k in range(first, first + index(grid.visited)):
-        bx, by = two_x * diff_x[k], two_y * diff_y[k]
-        ax, ay = p.rate_x * u[k], p.rate_y * v[k]
-        e = p.rate_x * (u[k - x] - u[k + x]) + p.rate_y * (v[k - y] - v[k + y])
+        bx, by = two_x * maps[DIFF_X, k], two_y * maps[DIFF_Y, k]
+        ax, ay = p.rate_x * maps[U, k], p.rate_y * maps[V, k]
+        e = p.rate_x * (maps[U, k - x] - maps[U, k + x])
+        e += p.rate_y * (maps[V, k - y] - maps[V, k + y])
         s = bx + by
-        total = (p.one - s) * before[k] - e * h[k] + p.source * f[k]
-        total += (bx - ax) * h[k - x] + (bx + ax) * h[k + x]
-        total += (by - ay) * h[k - y] + (by + ay) * h[k + y]
-        after[k] = total / (p.one + s)
+        total = (p.one - s) * before[k] - e * h[i, k] + p.source * f[k]
+        total += (bx - ax) * h[i, k - x] + (bx + ax) * h[i, k + x]
+        total += (by - ay) * h[i, k - y] + (by + ay) * h[i, k + y]
+        h[o, k] = total / (p.one + s)
 
 
 @kernel
 def _step_conservative(
     before: Array,
     h: Array,
-    after: Array,
+    now: int,
+    after: int,
     f: Array,
-    u: Array,
-    v: Array,
-    diff_x: Array,
-    diff_y: Array,
+    maps: Array,
     grid: Grid,
     p: Physics,
 ) -> None:
     first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
+    i, o = index(now), index(after)
     for k in range(first, first + index(grid.visited)):
-        up = p.diffusion_x * (diff_x[k] + diff_x[k - x])
-        down = p.diffusion_x * (diff_x[k] + diff_x[k + x])
-        left = p.diffusion_y * (diff_y[k] + diff_y[k - y])
-        right = p.diffusion_y * (diff_y[k] + diff_y[k + y])
+        up = p.diffusion_x * (maps[DIFF_X, k] + maps[DIFF_X, k - x])
+        down = p.diffusion_x * (maps[DIFF_X, k] + maps[DIFF_X, k + x])
+        left = p.diffusion_y * (maps[DIFF_Y, k] + maps[DIFF_Y, k - y])
+        right = p.diffusion_y * (maps[DIFF_Y, k] + maps[DIFF_Y, k + y])
         s = p.half * (up + down + left + right)
         total = (p.one - s) * before[k] + p.source * f[k]
-        total += (up + p.rate_x * u[k - x]) * h[k - x] + (down - p.rate_x * u[k + x]) * h[k + x]
-        total += (left + p.rate_y * v[k - y]) * h[k - y] + (right - p.rate_y * v[k + y]) * h[k + y]
-        after[k] = total / (p.one + s)
+        total += (up + p.rate_x * maps[U, k - x]) * h[i, k - x]
+        total += (down - p.rate_x * maps[U, k + x]) * h[i, k + x]
+        total += (left + p.rate_y * maps[V, k - y]) * h[i, k - y]
+        total += (right - p.rate_y * maps[V, k + y]) * h[i, k + y]
+        h[o, k] = total / (p.one + s)

@@ -32,30 +32,32 @@ def evolve_backward_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     images,
     channels,
     groups,
+    state,
     p: tl.constexpr,
 ):
-    """Gradients of h(0), f and, of each group of planes, the weights and biases."""
+    """Gradients of h(0), f and, of each group of planes, the weights and biases; K > 0.
+
+    `state` is the number of elements from one kept state to the next.
+    """
     channel, group, first, row, col, inside = place(images, channels, p)
     h0 = read(h_ptr, first, row, col, inside, 0, 0, p)
     f = h0 if p.same else read(f_ptr, first, row, col, inside, 0, 0, p)
     maps = coefficients(h_ptr, weight_ptr, bias_ptr, channel, first, row, col, inside, p)
     weights = weights_of_step(*maps, row, col, p)
-    state = images.to(tl.int64) * channels * (p.height * p.width)  # elements from one to the next
-    before, h = h0 if p.at_rest else f, h0
-    for k in range(p.steps):
-        after = step(before, h, f, weights, row, col, p)
-        if k > 0:
-            write(states_ptr + (k - 1) * state, first, row, col, inside, h, p)
-        before, h = h, after
+    before, h = h0, step(h0 if p.at_rest else f, h0, f, weights, row, col, p)
+    for _ in range(1, p.steps):
+        write(states_ptr, first, row, col, inside, h, p)
+        states_ptr += state
+        before, h = h, step(before, h, f, weights, row, col, p)
     later = read(grad_ptr, first, row, col, inside, 0, 0, p)
     earlier, to_f = tl.zeros_like(later), tl.zeros_like(later)
     sums = (to_f, to_f, to_f, to_f, to_f, to_f)
     after, h = h, before
     for i in range(1, p.steps):
-        k = p.steps - i
-        # Two steps back: what h(1) came out of beside h(0) is not kept, and there are no more than K - 1.
-        kept = read(states_ptr + tl.maximum(k - 2, 0) * state, first, row, col, inside, 0, 0, p)
-        before = tl.where(k > 1, kept, h0)
+        states_ptr -= state
+        has_kept = i < p.steps - 1  # h(0) is not among the kept states
+        kept = read(states_ptr - state, first, row, col, inside & has_kept, 0, 0, p)
+        before = tl.where(has_kept, kept, h0)
         later, earlier, to_f, sums = pull_back_step(
             later, earlier, to_f, sums, before, h, after, weights, row, col, p
         )
@@ -75,10 +77,10 @@ def evolve_backward_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     grads = masked(to_coefficients(sums, row, col, p), maps, inside)
     to_h += to_convolved(grads, weight_ptr, channel, row, col, p)
     write(to_h_ptr, first, row, col, inside, to_h, p)
-    at = channel * 4 * groups + group
-    to_weights(grads, h_ptr, to_weight_ptr, at, groups, first, row, col, inside, p)
+    to_weight_ptr += channel * 36 * groups + group
+    to_weights(grads, h_ptr, to_weight_ptr, groups, first, row, col, inside, p)
     for i in tl.static_range(4):
-        tl.store(to_bias_ptr + at + i * groups, tl.sum(grads[i]))
+        tl.store(to_bias_ptr + (channel * 4 + i) * groups + group, tl.sum(grads[i]))
 
 
 @triton.jit
@@ -169,13 +171,12 @@ def to_convolved(grads, weight_ptr, channel, row, col, p: tl.constexpr):  # type
 
 
 @triton.jit
-def to_weights(grads, h_ptr, to_ptr, at, groups, first, row, col, inside, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def to_weights(grads, h_ptr, to_ptr, groups, first, row, col, inside, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
     """Gradients of the convolutions' 36 weights, summed over the program's planes."""
     for t in tl.static_range(9):
         x = read(h_ptr, first, row, col, inside, t // 3 - 1, t % 3 - 1, p)
         for i in tl.static_range(4):
-            to = to_ptr + (at - at % groups) * 9 + (i * 9 + t) * groups + at % groups
-            tl.store(to, tl.sum(grads[i] * x))
+            tl.store(to_ptr + (i * 9 + t) * groups, tl.sum(grads[i] * x))
 
 
 @triton.jit
@@ -205,8 +206,8 @@ def moments_backward_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     )
     to_h = to_convolved(grads, weight_ptr, channel, row, col, p)
     write(to_h_ptr, first, row, col, inside, to_h, p)
-    to = channel * 4 * groups + group
-    to_weights(grads, h_ptr, to_weight_ptr, to, groups, first, row, col, inside, p)
+    to_weight_ptr += channel * 36 * groups + group
+    to_weights(grads, h_ptr, to_weight_ptr, groups, first, row, col, inside, p)
 
 
 @triton.jit

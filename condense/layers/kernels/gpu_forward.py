@@ -135,3 +135,77 @@ def moments_kernel(h_ptr, weight_ptr, mean_ptr, spread_ptr, images, channels, p:
         at = (image * channels + channel) * 4 + i
         tl.store(mean_ptr + at, mean, mask=image < images)
         tl.store(spread_ptr + at, tl.sum(distance * distance, 1), mask=image < images)
+
+
+@triton.jit
+def merge_kernel(means_ptr, spreads_ptr, mean_ptr, variance_ptr, images, columns, size, block: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+    """Mean and variance over the batch of each column from those of the images, in float64.
+
+    `means` and `spreads` are (images, columns), `size` the number of cells of a plane.
+    """
+    column = tl.program_id(0)
+    total = tl.zeros([block], tl.float64)
+    for start in range(0, images, block):
+        image = start + tl.arange(0, block)
+        at = image.to(tl.int64) * columns + column
+        total += tl.load(means_ptr + at, mask=image < images, other=0.0).to(tl.float64)
+    mean = tl.sum(total) / images
+    spread = tl.zeros([block], tl.float64)
+    for start in range(0, images, block):
+        image = start + tl.arange(0, block)
+        at = image.to(tl.int64) * columns + column
+        distance = tl.load(means_ptr + at, mask=image < images, other=0.0).to(tl.float64) - mean
+        spread += tl.load(spreads_ptr + at, mask=image < images, other=0.0).to(tl.float64)
+        spread += tl.where(image < images, size * distance * distance, 0.0)
+    variance = tl.sum(spread) / images / size
+    tl.store(mean_ptr + column, mean.to(mean_ptr.dtype.element_ty))
+    tl.store(variance_ptr + column, variance.to(variance_ptr.dtype.element_ty))
+
+
+@triton.jit
+def fold_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+    parameters_ptr,
+    weight_ptr,
+    bias_ptr,
+    scale_ptr,
+    shift_ptr,
+    channels,
+    learnt: tl.constexpr,
+    diff_x: tl.constexpr,
+    diff_y: tl.constexpr,
+    has_bias: tl.constexpr,
+    coefficient_eps: tl.constexpr,
+    out_eps: tl.constexpr,
+    kind: tl.constexpr,
+):
+    """One channel's BatchNorms, folded into the four convolutions and into a scale and a shift."""
+    channel = tl.program_id(0)
+    tap = tl.arange(0, 16)
+    is_tap = tap < 9
+    for i in tl.static_range(4):
+        to = weight_ptr + (channel * 4 + i) * 9 + tap
+        if i < learnt:
+            norm_ptr = parameters_ptr + channel + 9 * channels
+            bias = tl.load(norm_ptr).to(kind) if has_bias else 0.0
+            norm_ptr += channels if has_bias else 0
+            slope, offset = fold(norm_ptr, channels, coefficient_eps, kind)
+            weights = tl.load(parameters_ptr + channel * 9 + tap, mask=is_tap, other=0.0).to(kind)
+            tl.store(to, slope * weights, mask=is_tap)
+            tl.store(bias_ptr + channel * 4 + i, slope * bias + offset)
+            parameters_ptr += (14 if has_bias else 13) * channels
+        else:
+            tl.store(to, tl.zeros([16], kind), mask=is_tap)
+            tl.store(bias_ptr + channel * 4 + i, diff_x if i == 2 else diff_y)
+    slope, offset = fold(parameters_ptr + channel, channels, out_eps, kind)
+    tl.store(scale_ptr + channel, slope)
+    tl.store(shift_ptr + channel, offset)
+
+
+@triton.jit
+def fold(pointer, channels, eps: tl.constexpr, kind: tl.constexpr):  # type: ignore[no-untyped-def]
+    """A BatchNorm as slope x + offset; its weight, bias, mean and variance lie `channels` apart."""
+    weight = tl.load(pointer).to(kind)
+    bias = tl.load(pointer + channels).to(kind)
+    mean = tl.load(pointer + 2 * channels).to(kind)
+    slope = weight / tl.sqrt(tl.load(pointer + 3 * channels).to(kind) + eps)
+    return slope, bias - slope * mean
