@@ -99,7 +99,13 @@ def open_session(path: Path, *, threads: int | None = None) -> onnxruntime.Infer
     options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no class of their own
+        raise SelfCheckError(
+            f"ONNX Runtime cannot open the graph: {str(error).splitlines()[0]}",
+            hint="try an older --opset; this version of ONNX Runtime may not know it yet",
+        ) from error
 
 
 def _check_format(path: Path) -> None:

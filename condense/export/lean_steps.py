@@ -1,7 +1,7 @@
 """Steps of the explicit schemes, sorted by what ONNX Runtime does in one pass.
 
-Between a map's convolutions only `Add`, `Mul` and ReLU keep its blocked layout, and `conv(x) + y`,
-with or without ReLU, is one pass: so there is nothing else, up to one division at the end.
+It keeps maps in blocks of channels as long as only convolutions, `Add`, `Mul` and ReLU touch them,
+and `conv(x) + y`, with or without ReLU, is one pass: so there is nothing else, but one division.
 """
 
 from typing import NamedTuple, cast
@@ -53,12 +53,14 @@ class ReferenceStep(nn.Module):
     """A step of `schemes.reference`.
 
         a = dt/dx u    b = 2 dt/dx² Dx    the same along y    den = 1 + bx + by
-        num = bx (h[i−1] + h[i+1] − h⁻) + ax (h[i+1] − h[i−1]) + the same along y
-              + (ax[i+1] − ax[i−1] + ay[j+1] − ay[j−1]) h + h⁻ + 2 dt f
+        rest = 1 − bx − by
+        num = bx (h[i−1] + h[i+1]) + ax (h[i+1] − h[i−1]) + the same along y
+              + (ax[i+1] − ax[i−1] + ay[j+1] − ay[j−1]) h + rest h⁻ + 2 dt f
         h⁺ = num / den,    s(scale h⁺ + shift) = s(scale num + shift den) / den
 
     The last because den >= 1. Where h⁻ or f are h itself, their terms are in the weights; with
-    constant D, b and den are.
+    constant D, b and den are. Terms that do not change from step to step are the same nodes in each
+    step, which ONNX Runtime computes once.
 
     Args:
         layer: Whose step it is.
@@ -90,22 +92,20 @@ class ReferenceStep(nn.Module):
         self.along_y = Stencils(Y, grid, spread_y, slope, scale=scale, levels=[level, zero])
         self.slope_x = Stencils(X, grid, slope, scale=scale, levels=[gain * scale])
         self.slope_y = Stencils(Y, grid, slope, scale=scale)
-        self.minus_x, self.minus_y = Pointwise(-bx * scale), Pointwise(-by * scale)
-        self.keep = Pointwise(scale)
+        self.rest_x, self.rest_y = Pointwise(-scale, scale), Pointwise(-scale)
+        self.keep = Pointwise((1 - bx - by) * scale)
         self.source = Pointwise(2 * dt * scale)
         self.raised = Pointwise(one, place.shift)
         self.one_more = Pointwise(one, one)
+        self.over = _Over(one, is_shared=not place.is_last)
 
     def forward(self, before: Tensor, h: Tensor, f: Tensor, maps: Maps) -> Tensor:
         (spread_x, slope_x), (spread_y, slope_y) = self.along_x(h), self.along_y(h)
-        if not self.h_is_before:
-            spread_x = self.minus_x(before) + spread_x
-            spread_y = self.minus_y(before) + spread_y
         total = _times(spread_x, maps.bx) + _times(spread_y, maps.by)
         total = total + slope_x * maps.ax
         total = total + slope_y * maps.ay
         if not self.h_is_before:
-            total = self.keep(before) + total
+            total = self._kept(before, maps) + total
         if self.has_source and not self.h_is_f:
             total = self.source(f) + total
         (divergence_x,), (divergence_y,) = self.slope_x(maps.ax), self.slope_y(maps.ay)
@@ -113,8 +113,13 @@ class ReferenceStep(nn.Module):
         total = F.relu(total) if self.is_last else total
         if maps.bx is None or maps.by is None:
             return total
-        denominator: Tensor = self.one_more(maps.bx) + maps.by
-        return total / denominator
+        return cast(Tensor, self.over(total, self.one_more(maps.bx) + maps.by))
+
+    def _kept(self, before: Tensor, maps: Maps) -> Tensor:
+        if maps.bx is None or maps.by is None:
+            return cast(Tensor, self.keep(before))
+        rest: Tensor = self.rest_x(maps.bx) + self.rest_y(maps.by)
+        return rest * before
 
 
 class ConservativeStep(nn.Module):
@@ -154,6 +159,7 @@ class ConservativeStep(nn.Module):
         self.keep = Pointwise(scale, -shift)
         self.source = Pointwise(2 * layer.dt * scale)
         self.denominator = Pointwise(-one, 2 * one)
+        self.over = _Over(one, is_shared=not place.is_last)
 
     def forward(self, before: Tensor, h: Tensor, f: Tensor, maps: Maps) -> Tensor:
         bx, by = cast(Tensor, maps.bx), cast(Tensor, maps.by)
@@ -167,14 +173,31 @@ class ConservativeStep(nn.Module):
             total = self.source(f) + total
         total = _only(self.against_x, maps.ax * h) + total
         total = _only(self.against_y, maps.ay * h) + total
-        denominator: Tensor = self.denominator(rest)
-        return (F.relu(total) if self.is_last else total) / denominator
+        total = F.relu(total) if self.is_last else total
+        return cast(Tensor, self.over(total, self.denominator(rest)))
 
 
 LEAN_STEPS: dict[Scheme, type[ReferenceStep] | type[ConservativeStep]] = {
     "reference": ReferenceStep,
     "conservative": ConservativeStep,
 }
+
+
+class _Over(nn.Module):
+    """Division, which unpacks the blocked layout: steps that share a denominator share its inverse.
+
+    A convolution with ones packs the inverse again; a product alone would stay unpacked.
+    """
+
+    def __init__(self, one: Tensor, *, is_shared: bool) -> None:
+        super().__init__()
+        self.packed = Pointwise(one) if is_shared else None
+
+    def forward(self, total: Tensor, denominator: Tensor) -> Tensor:
+        if self.packed is None:
+            return total / denominator
+        inverse: Tensor = self.packed(denominator.reciprocal())
+        return total * inverse
 
 
 def _times(field: Tensor, weight: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from condense.errors import ConfigError, DataError
 from condense.export.agreement import ExportCheck, check_graph
-from condense.export.graph import OLDEST_OPSET, plain_copy, write_graph
+from condense.export.graph import NEWEST_OPSET, OLDEST_OPSET, plain_copy, write_graph
 from condense.run import written_whole
 
 RANDOM_INPUTS = 128
@@ -34,20 +34,20 @@ def export_onnx(  # noqa: PLR0913 - the contract's keywords
         path: The file; written whole after the check, or not at all.
         input_size: (C, H, W).
         inputs: Real images for the check, normalised; by default 128 of seeded noise.
-        opset: Version of the ONNX operators, at least 18.
+        opset: Version of the ONNX operators, 18 to 25.
         force: Overwrite.
 
     Returns:
         What the check found.
 
     Raises:
-        ConfigError: If the opset is too old.
+        ConfigError: If the opset is too old or too new.
         DataError: If `inputs` are not images of that size.
         CondenseError: If the model cannot be traced or the file cannot be written.
         SelfCheckError: If the file does not compute what the model does.
     """
-    if opset < OLDEST_OPSET:
-        raise ConfigError(f"opset must be at least {OLDEST_OPSET}, got {opset}")
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise ConfigError(f"opset must be {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
     kind: Literal["given", "random"] = "random" if inputs is None else "given"
     images = _noise(input_size) if inputs is None else _checked(inputs, input_size)
     plain = plain_copy(model)

@@ -154,6 +154,12 @@ def test_the_default_layer_keeps_the_blocked_layout(tmp_path: Path, opset: int) 
     assert (operators["Mul"], operators["Div"]) == (5, 1)
 
 
+def test_what_the_steps_share_is_computed_once(tmp_path: Path) -> None:
+    two, five = (exported(GlobalLayer(16, steps), tmp_path / f"{steps}.onnx") for steps in (2, 5))
+    assert (five["Reciprocal"], five["Div"], two["Reciprocal"]) == (1, 0, 1)
+    assert (five - two)["Conv"] <= 3 * 8  # two edges, four stencils, the source, one sum
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_onnx_runtime_agrees_at_any_batch_size(tmp_path: Path, scheme: Any, boundary: Any) -> None:

@@ -5,26 +5,24 @@ With q = g / (1 + s), where g is the gradient of h(k+1), one step of either sche
     to h(k-1): (1 - s) q        to f: 2 dt q        to s: -q (h(k-1) + h(k+1))
     to h(k) and to the weight of each neighbour d: weight_d q at that neighbour, and q h(k)[d]
 
-so that the gradients of all four coefficients follow from six sums over the steps (`Sums`).
+so that the gradients of all four coefficients follow from six sums over the steps.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from condense.layers.kernels.forward import REFERENCE, Physics, neighbourhood
-from condense.layers.kernels.plane import Array, Grid, clear_halo, copy, fold_halo, index, kernel
-
-
-class Sums(NamedTuple):
-    """Sums over the steps: q h(k) at each cell and its neighbours; q (h(k-1) + h(k+1))."""
-
-    here: Array
-    up: Array
-    down: Array
-    left: Array
-    right: Array
-    outer: Array
+from condense.layers.kernels.forward import DIFF_X, DIFF_Y, REFERENCE, Physics, U, V, neighbourhood
+from condense.layers.kernels.plane import (
+    Array,
+    Grid,
+    clear,
+    clear_halo,
+    copy,
+    fold_halo,
+    index,
+    kernel,
+)
 
 
 class Adjoint(NamedTuple):
@@ -33,13 +31,16 @@ class Adjoint(NamedTuple):
     Args:
         h: Gradients of h(k+1), h(k) and h(k-1), in turn.
         f: Gradient of the source.
+        q: As above.
         to: What a step gives to its four neighbours.
-        sums: The rows of `Sums`.
+        sums: Sums over the steps of q h(k), for each cell: h(k) there, at its neighbours up, down,
+            left and right; and of q (h(k-1) + h(k+1)).
         maps: Gradients of u, v, Dx, Dy.
     """
 
     h: Array
     f: Array
+    q: Array
     to: Array
     sums: Array
     maps: Array
@@ -61,29 +62,28 @@ def pull_back(
         p: Numbers of the update.
     """
     steps = states.shape[0] - 1
-    adjoint.f[:] = p.zero
-    adjoint.h[:, :] = p.zero
-    adjoint.sums[:, :] = p.zero
+    clear(adjoint.f)
+    for i in range(3):
+        clear(adjoint.h[i])
+    for i in range(6):
+        clear(adjoint.sums[i])
     copy(grad, adjoint.h[steps % 3])
     for k in range(steps - 1, -1, -1):
         old = states[k - 1] if k > 0 else before
         later, now, earlier = adjoint.h[(k + 1) % 3], adjoint.h[k % 3], adjoint.h[(k + 2) % 3]
-        _weigh(later, now, earlier, old, states[k], states[k + 1], maps, adjoint, grid, p)
-        for i in range(4):
-            clear_halo(adjoint.to[i], grid)
-        _gather(adjoint.to, now, grid)
-        clear_halo(earlier, grid)
-    for i in range(6):
-        clear_halo(adjoint.sums[i], grid)
+        _step_back(later, now, earlier, old, states[k], states[k + 1], maps, adjoint, grid, p)
     if p.scheme == REFERENCE:
+        clear_halo(adjoint.sums[0], grid)  # the only one that is read beyond its own cell
         _to_coefficients_reference(adjoint, grid, p)
     else:
+        for i in range(6):
+            clear_halo(adjoint.sums[i], grid)
         _to_coefficients_conservative(adjoint, grid, p)
     copy(adjoint.h[2], adjoint.h[1])
 
 
 @kernel
-def _weigh(
+def _step_back(
     later: Array,
     now: Array,
     earlier: Array,
@@ -95,44 +95,124 @@ def _weigh(
     grid: Grid,
     p: Physics,
 ) -> None:
-    u, v, diff_x, diff_y = maps[0], maps[1], maps[2], maps[3]
-    s = adjoint.sums
-    here, up, down, left, right, outer = s[0], s[1], s[2], s[3], s[4], s[5]
-    to_up, to_down, to_left, to_right = adjoint.to[0], adjoint.to[1], adjoint.to[2], adjoint.to[3]
-    f = adjoint.f
-    first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
-    is_reference = p.scheme == REFERENCE
-    for k in range(first, first + index(grid.visited)):
-        if is_reference:
-            bx, by = p.diffusion_x * diff_x[k], p.diffusion_y * diff_y[k]
-            ax, ay = p.rate_x * u[k], p.rate_y * v[k]
-            s_here = bx + bx + by + by
-            w_here = p.rate_x * (u[k + x] - u[k - x]) + p.rate_y * (v[k + y] - v[k - y])
-            w_up, w_down = bx + bx - ax, bx + bx + ax
-            w_left, w_right = by + by - ay, by + by + ay
-        else:
-            b_up = p.diffusion_x * (diff_x[k] + diff_x[k - x])
-            b_down = p.diffusion_x * (diff_x[k] + diff_x[k + x])
-            b_left = p.diffusion_y * (diff_y[k] + diff_y[k - y])
-            b_right = p.diffusion_y * (diff_y[k] + diff_y[k + y])
-            s_here = p.half * (b_up + b_down + b_left + b_right)
-            w_here = p.zero
-            w_up, w_down = b_up + p.rate_x * u[k - x], b_down - p.rate_x * u[k + x]
-            w_left, w_right = b_left + p.rate_y * v[k - y], b_right - p.rate_y * v[k + y]
-        q = later[k] / (p.one + s_here)
-        earlier[k] = (p.one - s_here) * q
-        now[k] += w_here * q
-        f[k] += p.source * q
-        to_up[k] = w_up * q
-        to_down[k] = w_down * q
-        to_left[k] = w_left * q
-        to_right[k] = w_right * q
-        here[k] += q * h[k]
-        up[k] += q * h[k - x]
-        down[k] += q * h[k + x]
-        left[k] += q * h[k - y]
-        right[k] += q * h[k + y]
-        outer[k] += q * (before[k] + after[k])
+    """One step: from the gradient of h(k+1), `later`, to those of all that it was made of.
+
+    Several short loops: one over as many arrays as this would not be vectorised. Gradients of states
+    keep rubbish in their halos; what is gathered from neighbours, `to`, must not.
+    """
+    q, to, sums = adjoint.q, adjoint.to, adjoint.sums
+    x, y = grid.shift_x * grid.stride, grid.shift_y
+    if p.scheme == REFERENCE:
+        _divide_reference(later, maps, q, earlier, grid, p)
+        _add_divergence(q, maps, now, grid, p)
+        _send_reference(q, maps[0], maps[2], p.rate_x, p.diffusion_x, to[0], to[1], grid)
+        _send_reference(q, maps[1], maps[3], p.rate_y, p.diffusion_y, to[2], to[3], grid)
+    else:
+        _divide_conservative(later, maps, q, earlier, grid, p)
+        _send_conservative(q, maps[0], maps[2], p.rate_x, p.diffusion_x, x, to[0], to[1], grid)
+        _send_conservative(q, maps[1], maps[3], p.rate_y, p.diffusion_y, y, to[2], to[3], grid)
+    _sum_up(q, h, x, sums[1], sums[2], grid)
+    _sum_up(q, h, y, sums[3], sums[4], grid)
+    _sum_up_here(q, h, before, after, sums[0], sums[5], adjoint.f, grid, p)
+    for i in range(4):
+        clear_halo(to[i], grid)
+    _gather(to, now, grid)
+
+
+@kernel
+def _divide_reference(
+    later: Array, maps: Array, q: Array, earlier: Array, grid: Grid, p: Physics
+) -> None:
+    two_x, two_y = p.diffusion_x + p.diffusion_x, p.diffusion_y + p.diffusion_y
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
+        s = two_x * maps[DIFF_X, k] + two_y * maps[DIFF_Y, k]
+        q[k] = later[k] / (p.one + s)
+        earlier[k] = (p.one - s) * q[k]
+
+
+@kernel
+def _divide_conservative(
+    later: Array, maps: Array, q: Array, earlier: Array, grid: Grid, p: Physics
+) -> None:
+    x, y = index(grid.shift_x * grid.stride), index(grid.shift_y)
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
+        along_x = maps[DIFF_X, k] + p.half * (maps[DIFF_X, k - x] + maps[DIFF_X, k + x])
+        along_y = maps[DIFF_Y, k] + p.half * (maps[DIFF_Y, k - y] + maps[DIFF_Y, k + y])
+        s = p.diffusion_x * along_x + p.diffusion_y * along_y
+        q[k] = later[k] / (p.one + s)
+        earlier[k] = (p.one - s) * q[k]
+
+
+@kernel
+def _add_divergence(q: Array, maps: Array, now: Array, grid: Grid, p: Physics) -> None:
+    x, y = index(grid.shift_x * grid.stride), index(grid.shift_y)
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
+        centre = p.rate_x * (maps[U, k + x] - maps[U, k - x])
+        centre += p.rate_y * (maps[V, k + y] - maps[V, k - y])
+        now[k] += centre * q[k]
+
+
+@kernel
+def _send_reference(
+    q: Array,
+    velocity: Array,
+    diffusivity: Array,
+    rate: float,
+    diffusion: float,
+    to_before: Array,
+    to_after: Array,
+    grid: Grid,
+) -> None:
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
+        b, a = diffusion * diffusivity[k], rate * velocity[k]
+        to_before[k] = (b + b - a) * q[k]
+        to_after[k] = (b + b + a) * q[k]
+
+
+@kernel
+def _send_conservative(
+    q: Array,
+    velocity: Array,
+    diffusivity: Array,
+    rate: float,
+    diffusion: float,
+    offset: int,
+    to_before: Array,
+    to_after: Array,
+    grid: Grid,
+) -> None:
+    o = index(offset)
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
+        b_before = diffusion * (diffusivity[k] + diffusivity[k - o])
+        b_after = diffusion * (diffusivity[k] + diffusivity[k + o])
+        to_before[k] = (b_before + rate * velocity[k - o]) * q[k]
+        to_after[k] = (b_after - rate * velocity[k + o]) * q[k]
+
+
+@kernel
+def _sum_up(q: Array, h: Array, offset: int, before: Array, after: Array, grid: Grid) -> None:
+    o = index(offset)
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
+        before[k] += q[k] * h[k - o]
+        after[k] += q[k] * h[k + o]
+
+
+@kernel
+def _sum_up_here(
+    q: Array,
+    h: Array,
+    before: Array,
+    after: Array,
+    here: Array,
+    outer: Array,
+    f: Array,
+    grid: Grid,
+    p: Physics,
+) -> None:
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
+        here[k] += q[k] * h[k]
+        outer[k] += q[k] * (before[k] + after[k])
+        f[k] += p.source * q[k]
 
 
 @kernel
@@ -144,7 +224,6 @@ def _gather(to: Array, now: Array, grid: Grid) -> None:
     add_shifted(to[2], -grid.shift_y, now, grid)
     add_shifted(to[3], grid.shift_y, now, grid)
     fold_halo(now, grid)
-    clear_halo(now, grid)
 
 
 @kernel
@@ -158,22 +237,34 @@ def add_shifted(source: Array, offset: int, to: Array, grid: Grid) -> None:
 
 @kernel
 def _to_coefficients_reference(adjoint: Adjoint, grid: Grid, p: Physics) -> None:
-    s, grads = adjoint.sums, adjoint.maps
-    here, up, down, left, right, outer = s[0], s[1], s[2], s[3], s[4], s[5]
-    start, stop = index(grid.first), index(grid.first + grid.visited)
-    for k in range(start, stop):
-        grads[0, k] = p.rate_x * (down[k] - up[k])
-        grads[1, k] = p.rate_y * (right[k] - left[k])
-        grads[2, k] = (p.diffusion_x + p.diffusion_x) * (up[k] + down[k] - outer[k])
-        grads[3, k] = (p.diffusion_y + p.diffusion_y) * (left[k] + right[k] - outer[k])
+    sums, grads = adjoint.sums, adjoint.maps
+    _along(sums[1], sums[2], sums[5], p.rate_x, p.diffusion_x, grads[U], grads[DIFF_X], grid)
+    _along(sums[3], sums[4], sums[5], p.rate_y, p.diffusion_y, grads[V], grads[DIFF_Y], grid)
     for i in range(4):
         clear_halo(grads[i], grid)
     # The divergence of the velocity weighs h(k) itself.
-    _add_difference(here, p.rate_x, grid.shift_x * grid.stride, grads[0], grid)
-    _add_difference(here, p.rate_y, grid.shift_y, grads[1], grid)
+    _add_difference(sums[0], p.rate_x, grid.shift_x * grid.stride, grads[U], grid)
+    _add_difference(sums[0], p.rate_y, grid.shift_y, grads[V], grid)
     for i in range(2):
         fold_halo(grads[i], grid)
         clear_halo(grads[i], grid)
+
+
+@kernel
+def _along(
+    before: Array,
+    after: Array,
+    outer: Array,
+    rate: float,
+    diffusion: float,
+    to_velocity: Array,
+    to_diffusivity: Array,
+    grid: Grid,
+) -> None:
+    twice = diffusion + diffusion
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
+        to_velocity[k] = rate * (after[k] - before[k])
+        to_diffusivity[k] = twice * (before[k] + after[k] - outer[k])
 
 
 @kernel

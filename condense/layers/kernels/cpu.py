@@ -255,9 +255,9 @@ def _backward(
 ) -> None:
     rows = np.zeros((7 + steps, grid.size), h.dtype)
     work = Workspace(rows[0], rows[1], rows[2:6], rows[6:])
-    more = np.zeros((19, grid.size), h.dtype)
-    adjoint = Adjoint(more[0:3], more[3], more[4:8], more[8:14], more[14:18])
-    incoming = more[18]
+    more = np.zeros((20, grid.size), h.dtype)
+    adjoint = Adjoint(more[0:3], more[3], more[4], more[5:9], more[9:15], more[15:19])
+    incoming = more[19]
     channels = weight.shape[0]
     for plane in range(start, stop):
         c = plane % channels
@@ -269,7 +269,6 @@ def _backward(
         pull_back(before, work.states, work.maps, incoming, adjoint, grid, physics)
         for i in range(4):
             _mask(adjoint.maps[i], work.maps[i], physics.zero)
-            clear_halo(adjoint.maps[i], grid)
         _add(adjoint.h[1], adjoint.h[0] if physics.at_rest else adjoint.f)
         if physics.same:
             _add(adjoint.f, adjoint.h[0])

@@ -1,10 +1,12 @@
-"""The fused kernels on CUDA tensors, by Triton: the same operators as `kernels.ops` has for the CPU.
+"""The fused kernels on CUDA tensors, by Triton: the operators that `kernels.ops` has for the CPU.
 
-Maps may be float32, bfloat16, float16 (arithmetic and sums in float32) or float64. Results do not depend on
-the order in which programs run: each writes its own partial sums. Maps that are not contiguous are copied once:
-a program that picked one channel out of channels_last memory would fetch eight times what it needs.
+Maps may be float32, bfloat16, float16 (arithmetic and sums in float32) or float64. Results do not
+depend on the order in which programs run: each writes its own partial sums. Maps that are not
+contiguous are copied once: a program that picked one channel out of channels_last memory would fetch
+eight times what it needs.
 
-Import this module only where Triton is installed. With TRITON_INTERPRET=1 set before, it takes CPU tensors.
+Import this module only where Triton is installed. With TRITON_INTERPRET=1 set before, it takes CPU
+tensors.
 """
 
 from collections.abc import Callable
@@ -26,7 +28,7 @@ from condense.layers.kernels.gpu_plane import Problem
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 MOST_CELLS = 128 * 128
-"""Of a map: a program holds whole planes, and larger ones leave its registers."""
+"""Of a map, its sides rounded up to powers of two: a program holds whole planes in registers."""
 CELLS_OF_A_PROGRAM = 1024
 CELLS_OF_A_WARP = 256
 
@@ -47,15 +49,15 @@ def register() -> None:
 
 def fits(h: Tensor) -> bool:
     """Whether there are kernels for maps like h."""
-    return h.dtype in DTYPES and h.shape[2] * h.shape[3] <= MOST_CELLS
+    return h.dtype in DTYPES and _padded(h.shape[2]) * _padded(h.shape[3]) <= MOST_CELLS
 
 
-def global_layer(  # noqa: PLR0913, PLR0917 - as the operator has them
+def global_layer(
     h: Tensor,
     f: Tensor | None,
     parameters: Tensor,
     constants: list[float],
-    has_bias: bool,  # noqa: FBT001
+    has_bias: bool,
     coefficient_eps: float,
     out_eps: float,
     *numbers: Any,
@@ -68,18 +70,16 @@ def global_layer(  # noqa: PLR0913, PLR0917 - as the operator has them
     ]
     diff_x, diff_y = constants or (0.0, 0.0)
     options = (4 - len(constants), diff_x, diff_y, has_bias, coefficient_eps, out_eps, kind)
-    _launch(fold_kernel, channels, 1, h, parameters, *folded, channels, *options)
+    _launch(fold_kernel, channels, 1, parameters, *folded, channels, *options)
     return _forward(h, f, *folded, *numbers)
 
 
-def evolve(
-    h: Tensor, f: Tensor | None, weight: Tensor, bias: Tensor, *numbers: Any
-) -> Tensor:
+def evolve(h: Tensor, f: Tensor | None, weight: Tensor, bias: Tensor, *numbers: Any) -> Tensor:
     """h(K) of every plane, as `ops.evolve`."""
     return _forward(h, f, weight, bias, None, None, *numbers)
 
 
-def evolve_backward(  # noqa: PLR0913, PLR0917
+def evolve_backward(
     grad: Tensor, h: Tensor, f: Tensor | None, weight: Tensor, bias: Tensor, *numbers: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of h, f, weight and bias from that of h(K), as `ops.evolve_backward`."""
@@ -95,11 +95,19 @@ def evolve_backward(  # noqa: PLR0913, PLR0917
     to_weight = h.new_empty((channels, 4, 9, groups), dtype=kind)
     to_bias = h.new_empty((channels, 4, groups), dtype=kind)
     maps = h.contiguous()
-    given = (grad.contiguous(), maps, maps if f is None else f.contiguous())
-    given = (*given, weight.contiguous(), bias.contiguous())
+    source = maps if f is None else f.contiguous()
+    given = (grad.contiguous(), maps, source, weight.contiguous(), bias.contiguous())
     results = (states, to_h, to_f, to_weight, to_bias)
     sizes = (images, channels, groups, h.numel())
-    _launch(evolve_backward_kernel, channels * groups, _warps(problem), *given, *results, *sizes, problem)
+    _launch(
+        evolve_backward_kernel,
+        channels * groups,
+        _warps(problem),
+        *given,
+        *results,
+        *sizes,
+        problem,
+    )
     return to_h, to_f, to_weight.sum(-1).to(weight.dtype), to_bias.sum(-1).to(bias.dtype)
 
 
@@ -144,7 +152,7 @@ def moments_backward(
     return to_h, to_weight.sum(-1).to(weight.dtype)
 
 
-def _forward(  # noqa: PLR0913, PLR0917
+def _forward(
     h: Tensor,
     f: Tensor | None,
     weight: Tensor,
@@ -167,7 +175,7 @@ def _forward(  # noqa: PLR0913, PLR0917
     return out
 
 
-def _problem(  # noqa: PLR0913, PLR0917
+def _problem(
     h: Tensor,
     f: Tensor | None = None,
     steps: int = 0,
@@ -176,8 +184,8 @@ def _problem(  # noqa: PLR0913, PLR0917
     dy: int = 1,
     scheme: str = "reference",
     boundary: str = "zero",
-    source: bool = True,  # noqa: FBT001
-    at_rest: bool = False,  # noqa: FBT001
+    source: bool = True,  # noqa: FBT002
+    at_rest: bool = False,  # noqa: FBT002
     *,
     epilogue: bool = False,
 ) -> Problem:
@@ -186,13 +194,14 @@ def _problem(  # noqa: PLR0913, PLR0917
             f"no GPU kernel for maps of {tuple(h.shape)} in {h.dtype}: at most {MOST_CELLS} cells"
         )
     images, _, height, width = h.shape
-    cells = triton.next_power_of_2(max(height * width, 1))
-    planes = min(triton.next_power_of_2(max(images, 1)), max(CELLS_OF_A_PROGRAM // cells, 1))
+    rows, cols = _padded(height), _padded(width)
+    planes = min(_padded(images), max(CELLS_OF_A_PROGRAM // (rows * cols), 1))
     return Problem(
         height=height,
         width=width,
         planes=planes,
-        cells=cells,
+        rows=rows,
+        cols=cols,
         kind=_kind(h),
         dx=dx,
         dy=dy,
@@ -210,16 +219,19 @@ def _problem(  # noqa: PLR0913, PLR0917
     )
 
 
-def _launch(
-    kernel: Callable[..., Any], programs: int, warps: int, *arguments: Any
-) -> None:
+def _launch(kernel: Callable[..., Any], programs: int, warps: int, *arguments: Any) -> None:
     # Triton launches on the current device, whatever the tensors' one is.
     with torch.cuda.device_of(arguments[0]):
         kernel[(programs,)](*arguments, num_warps=warps, enable_fp_fusion=True)  # type: ignore[index]
 
 
 def _warps(problem: Problem) -> int:
-    return min(max(problem.planes * problem.cells // CELLS_OF_A_WARP, 1), 16)
+    return min(max(problem.planes * problem.rows * problem.cols // CELLS_OF_A_WARP, 1), 16)
+
+
+def _padded(length: int) -> int:
+    padded: int = triton.next_power_of_2(max(length, 1))
+    return padded
 
 
 def _kind(h: Tensor) -> Any:

@@ -1,8 +1,11 @@
 """The adjoint of `kernels.gpu_forward`, in closed form, in Triton.
 
-The mathematics is that of `kernels.backward`. States are computed anew; those between h(0) and h(K) wait in
-global memory, everything else stays on the chip.
+The mathematics is that of `kernels.backward`. States are computed anew; those between h(0)
+and h(K) wait in global memory, everything else stays on the chip.
 """
+
+# Triton gives arguments their types when it compiles.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 
 import triton
 import triton.language as tl
@@ -18,7 +21,7 @@ from condense.layers.kernels.gpu_plane import moved, place, read, returned, shif
 
 
 @triton.jit
-def evolve_backward_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def evolve_backward_kernel(
     grad_ptr,
     h_ptr,
     f_ptr,
@@ -84,10 +87,8 @@ def evolve_backward_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @triton.jit
-def pull_back_step(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    later, now, to_f, sums, before, h, after, weights, row, col, p: tl.constexpr
-):
-    """One step back: gradients of h(k), h(k-1), f, and the sums that the coefficients' gradients come from.
+def pull_back_step(later, now, to_f, sums, before, h, after, weights, row, col, p: tl.constexpr):
+    """One step back: gradients of h(k), h(k-1) and f, and the sums for those of the coefficients.
 
     Args:
         later: Gradient of h(k+1).
@@ -123,7 +124,7 @@ def pull_back_step(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @triton.jit
-def to_coefficients(sums, row, col, p: tl.constexpr):  # type: ignore[no-untyped-def]
+def to_coefficients(sums, row, col, p: tl.constexpr):
     """Gradients of u, v, Dx and Dy."""
     here, up, down, left, right, outer = sums
     if p.scheme == "reference":
@@ -145,7 +146,7 @@ def to_coefficients(sums, row, col, p: tl.constexpr):  # type: ignore[no-untyped
 
 
 @triton.jit
-def masked(grads, maps, inside):  # type: ignore[no-untyped-def]
+def masked(grads, maps, inside):
     """The gradients before the ReLU that `maps` came out of, zero beyond the map."""
     return (
         tl.where(inside & ~(maps[0] <= 0), grads[0], 0.0),
@@ -156,22 +157,23 @@ def masked(grads, maps, inside):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def to_convolved(grads, weight_ptr, channel, row, col, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def to_convolved(grads, weight_ptr, channel, row, col, p: tl.constexpr):
     """Gradient of what the four convolutions saw."""
     result = tl.zeros_like(grads[0])
-    for t in tl.static_range(9):
-        part = weight_of(weight_ptr, channel, 0, t, p) * grads[0]
-        part += weight_of(weight_ptr, channel, 1, t, p) * grads[1]
-        part += weight_of(weight_ptr, channel, 2, t, p) * grads[2]
-        part += weight_of(weight_ptr, channel, 3, t, p) * grads[3]
-        if t != 4:
-            part = moved(part, row, col, 1 - t // 3, 1 - t % 3, p)
-        result += part
+    for a in tl.static_range(3):
+        line = tl.zeros_like(result)
+        for b in tl.static_range(3):
+            part = weight_of(weight_ptr, channel, 0, 3 * a + b, p) * grads[0]
+            part += weight_of(weight_ptr, channel, 1, 3 * a + b, p) * grads[1]
+            part += weight_of(weight_ptr, channel, 2, 3 * a + b, p) * grads[2]
+            part += weight_of(weight_ptr, channel, 3, 3 * a + b, p) * grads[3]
+            line += moved(part, row, col, 0, 1 - b, p)
+        result += moved(line, row, col, 1 - a, 0, p)
     return result
 
 
 @triton.jit
-def to_weights(grads, h_ptr, to_ptr, groups, first, row, col, inside, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def to_weights(grads, h_ptr, to_ptr, groups, first, row, col, inside, p: tl.constexpr):
     """Gradients of the convolutions' 36 weights, summed over the program's planes."""
     for t in tl.static_range(9):
         x = read(h_ptr, first, row, col, inside, t // 3 - 1, t % 3 - 1, p)
@@ -180,7 +182,7 @@ def to_weights(grads, h_ptr, to_ptr, groups, first, row, col, inside, p: tl.cons
 
 
 @triton.jit
-def moments_backward_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def moments_backward_kernel(
     to_mean_ptr,
     to_variance_ptr,
     mean_ptr,
@@ -211,7 +213,7 @@ def moments_backward_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @triton.jit
-def slope(values, to_mean_ptr, to_variance_ptr, mean_ptr, at, inside, share, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def slope(values, to_mean_ptr, to_variance_ptr, mean_ptr, at, inside, share, p: tl.constexpr):
     """Gradient of a convolution's result from those of its mean and its variance."""
     to_mean = tl.load(to_mean_ptr + at).to(p.kind)
     to_variance = tl.load(to_variance_ptr + at).to(p.kind)

@@ -1,7 +1,10 @@
-"""The Global layer on a GPU: the coefficients' maps and K time steps of either explicit scheme, in Triton.
+"""The Global layer on a GPU: the coefficients' maps and K time steps of a scheme, in Triton.
 
 Formulas and names are those of `kernels.forward`, which runs the same on a CPU.
 """
+
+# Triton gives arguments their types when it compiles.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 
 import triton
 import triton.language as tl
@@ -10,21 +13,21 @@ from condense.layers.kernels.gpu_plane import place, read, shifted, write
 
 
 @triton.jit
-def relu(x):  # type: ignore[no-untyped-def]
+def relu(x):
     """max(x, 0), NaN kept."""
     return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
-def weight_of(pointer, channel, i: tl.constexpr, t: tl.constexpr, p: tl.constexpr):  # type: ignore[no-untyped-def]
+def weight_of(pointer, channel, i: tl.constexpr, t: tl.constexpr, p: tl.constexpr):
     """Tap t of the convolution of coefficient i."""
     return tl.load(pointer + (channel * 4 + i) * 9 + t).to(p.kind)
 
 
 @triton.jit
-def convolutions(h_ptr, weight_ptr, channel, first, row, col, inside, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def convolutions(h_ptr, weight_ptr, channel, first, row, col, inside, p: tl.constexpr):
     """The zero-padded 3x3 convolutions of h for u, v, Dx and Dy, without their biases."""
-    u = tl.zeros([p.planes, p.cells], p.kind)
+    u = tl.zeros([p.planes, p.rows, p.cols], p.kind)
     v, diff_x, diff_y = u, u, u
     for t in tl.static_range(9):
         x = read(h_ptr, first, row, col, inside, t // 3 - 1, t % 3 - 1, p)
@@ -36,7 +39,7 @@ def convolutions(h_ptr, weight_ptr, channel, first, row, col, inside, p: tl.cons
 
 
 @triton.jit
-def coefficients(h_ptr, weight_ptr, bias_ptr, channel, first, row, col, inside, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def coefficients(h_ptr, weight_ptr, bias_ptr, channel, first, row, col, inside, p: tl.constexpr):
     """u, v, Dx, Dy = relu(3x3 convolution of h + bias)."""
     u, v, diff_x, diff_y = convolutions(h_ptr, weight_ptr, channel, first, row, col, inside, p)
     u = relu(u + tl.load(bias_ptr + channel * 4).to(p.kind))
@@ -47,8 +50,8 @@ def coefficients(h_ptr, weight_ptr, bias_ptr, channel, first, row, col, inside, 
 
 
 @triton.jit
-def weights_of_step(u, v, diff_x, diff_y, row, col, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    """(1 + s) h(k+1) = (1 - s) h(k-1) + here h(k) + up h(k)[i-1] + … + 2 dt f: s, and these five weights."""
+def weights_of_step(u, v, diff_x, diff_y, row, col, p: tl.constexpr):
+    """The weights in (1 + s) h(k+1) = (1 - s) h(k-1) + here h(k) + up h(k)[i-1] + … + 2 dt f."""
     if p.scheme == "reference":
         bx, by = 2 * p.diffusion_x * diff_x, 2 * p.diffusion_y * diff_y
         ax, ay = p.rate_x * u, p.rate_y * v
@@ -73,7 +76,7 @@ def weights_of_step(u, v, diff_x, diff_y, row, col, p: tl.constexpr):  # type: i
 
 
 @triton.jit
-def step(before, h, f, weights, row, col, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def step(before, h, f, weights, row, col, p: tl.constexpr):
     """h(k+1) from h(k-1) and h(k)."""
     s, here, up, down, left, right = weights
     total = (1 - s) * before + here * h
@@ -87,7 +90,7 @@ def step(before, h, f, weights, row, col, p: tl.constexpr):  # type: ignore[no-u
 
 
 @triton.jit
-def evolve_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def evolve_kernel(
     h_ptr,
     f_ptr,
     weight_ptr,
@@ -99,7 +102,7 @@ def evolve_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     channels,
     p: tl.constexpr,
 ):
-    """out = h(K) of every plane, or relu(scale h(K) + shift)."""
+    """Out = h(K) of every plane, or relu(scale h(K) + shift)."""
     channel, _, first, row, col, inside = place(images, channels, p)
     h = read(h_ptr, first, row, col, inside, 0, 0, p)
     if p.steps > 0:
@@ -118,11 +121,11 @@ def evolve_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @triton.jit
-def moments_kernel(h_ptr, weight_ptr, mean_ptr, spread_ptr, images, channels, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    """Mean of each convolution's result over each plane, and the sum of its squared distance from that mean.
+def moments_kernel(h_ptr, weight_ptr, mean_ptr, spread_ptr, images, channels, p: tl.constexpr):
+    """Per plane, the mean of each convolution's result and the sum of its squared distances from it.
 
-    The two of each plane, not of the batch: merged about their common mean, they lose no digits to a
-    mean that is large beside the deviation.
+    Such pairs, merged about their common mean, lose no digits to a mean that is large beside the
+    deviation.
     """
     channel, group, first, row, col, inside = place(images, channels, p)
     image = group * p.planes + tl.arange(0, p.planes)
@@ -130,15 +133,18 @@ def moments_kernel(h_ptr, weight_ptr, mean_ptr, spread_ptr, images, channels, p:
     for i in tl.static_range(4):
         # Beyond the map the results are zero.
         values = tl.where(inside, maps[i], 0.0)
-        mean = tl.sum(values, 1) / (p.height * p.width)
-        distance = tl.where(inside, values - mean[:, None], 0.0)
+        mean = tl.sum(tl.sum(values, 2), 1) / (p.height * p.width)
+        distance = tl.where(inside, values - mean[:, None, None], 0.0)
         at = (image * channels + channel) * 4 + i
         tl.store(mean_ptr + at, mean, mask=image < images)
-        tl.store(spread_ptr + at, tl.sum(distance * distance, 1), mask=image < images)
+        spread = tl.sum(tl.sum(distance * distance, 2), 1)
+        tl.store(spread_ptr + at, spread, mask=image < images)
 
 
 @triton.jit
-def merge_kernel(means_ptr, spreads_ptr, mean_ptr, variance_ptr, images, columns, size, block: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def merge_kernel(
+    means_ptr, spreads_ptr, mean_ptr, variance_ptr, images, columns, size, block: tl.constexpr
+):
     """Mean and variance over the batch of each column from those of the images, in float64.
 
     `means` and `spreads` are (images, columns), `size` the number of cells of a plane.
@@ -163,7 +169,7 @@ def merge_kernel(means_ptr, spreads_ptr, mean_ptr, variance_ptr, images, columns
 
 
 @triton.jit
-def fold_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def fold_kernel(
     parameters_ptr,
     weight_ptr,
     bias_ptr,
@@ -202,7 +208,7 @@ def fold_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @triton.jit
-def fold(pointer, channels, eps: tl.constexpr, kind: tl.constexpr):  # type: ignore[no-untyped-def]
+def fold(pointer, channels, eps: tl.constexpr, kind: tl.constexpr):
     """A BatchNorm as slope x + offset; its weight, bias, mean and variance lie `channels` apart."""
     weight = tl.load(pointer).to(kind)
     bias = tl.load(pointer + channels).to(kind)

@@ -1,9 +1,13 @@
 """One channel's maps on a GPU: how a program holds them, and what lies beyond their edge.
 
-A Triton program holds whole planes of one channel, as tensors (images, cells): `problem.planes` images
-at once, and each plane's cells flat, padded to a power of two. Neighbours come by `tl.gather`, which stays on
-the chip. Cells of the padding stand in for the last cell of the map, so that no index leaves it.
+A Triton program holds whole planes of one channel, as tensors (images, rows, columns), each axis
+padded to a power of two. Neighbours come by `tl.gather` along the rows or the columns, which stays on
+the chip; over flat planes it would cost a shuffle per 32 cells of the plane (Triton 3.9). Cells of the
+padding stand in for the last row or column of the map, so that no index leaves it.
 """
+
+# Triton gives arguments their types when it compiles.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +24,8 @@ class Problem:
         height: H.
         width: W.
         planes: Images that a program holds at once, a power of two.
-        cells: H W, rounded up to a power of two.
+        rows: H, rounded up to a power of two.
+        cols: W, rounded up to a power of two.
         kind: Type of the arithmetic.
         dx: The rows that a neighbour is away.
         dy: The columns that a neighbour is away.
@@ -40,7 +45,8 @@ class Problem:
     height: int
     width: int
     planes: int
-    cells: int
+    rows: int
+    cols: int
     kind: Any
     dx: int = 1
     dy: int = 1
@@ -58,25 +64,26 @@ class Problem:
 
 
 @triton.jit
-def place(images, channels, p: tl.constexpr):  # type: ignore[no-untyped-def]
+def place(images, channels, p: tl.constexpr):
     """Which planes and cells this program holds.
 
     Returns:
-        The channel; the group of images; the first element of each plane (planes, 1); row and column of each
-        cell (1, cells); and which are in the map and the batch (planes, cells).
+        The channel; the group of images; the first element of each plane (planes, 1, 1); row
+        (1, rows, 1) and column (1, 1, cols) of the cells; and which are in the map and the batch
+        (planes, rows, cols).
     """
     channel = tl.program_id(0) % channels
     group = tl.program_id(0) // channels
-    image = group * p.planes + tl.arange(0, p.planes)[:, None]
-    index = tl.arange(0, p.cells)[None, :]
-    cell = tl.minimum(index, p.height * p.width - 1)
+    image = (group * p.planes + tl.arange(0, p.planes))[:, None, None]
+    row, col = tl.arange(0, p.rows)[None, :, None], tl.arange(0, p.cols)[None, None, :]
+    inside = (row < p.height) & (col < p.width) & (image < images)
     first = (image.to(tl.int64) * channels + channel) * (p.height * p.width)
-    inside = (index < p.height * p.width) & (image < images)
-    return channel, group, first, cell // p.width, cell % p.width, inside
+    row, col = tl.minimum(row, p.height - 1), tl.minimum(col, p.width - 1)
+    return channel, group, first, row, col, inside
 
 
 @triton.jit
-def along(i, offset: tl.constexpr, length: tl.constexpr, boundary: tl.constexpr):  # type: ignore[no-untyped-def]
+def along(i, offset: tl.constexpr, length: tl.constexpr, boundary: tl.constexpr):
     """The index that `i + offset` stands for: never one outside the map."""
     if boundary == "periodic":
         j = i + offset % length
@@ -87,13 +94,13 @@ def along(i, offset: tl.constexpr, length: tl.constexpr, boundary: tl.constexpr)
 
 
 @triton.jit
-def is_between(i, offset: tl.constexpr, length: tl.constexpr):  # type: ignore[no-untyped-def]
+def is_between(i, offset: tl.constexpr, length: tl.constexpr):
     """Whether `i + offset` is in the map."""
     return (i + offset >= 0) & (i + offset < length)
 
 
 @triton.jit
-def read(pointer, first, row, col, inside, a: tl.constexpr, b: tl.constexpr, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def read(pointer, first, row, col, inside, a: tl.constexpr, b: tl.constexpr, p: tl.constexpr):
     """The map's value at [row + a, col + b], zero beyond the edge, out of global memory."""
     is_there = inside & is_between(row, a, p.height) & is_between(col, b, p.width)
     offset: tl.constexpr = a * p.width + b
@@ -102,55 +109,70 @@ def read(pointer, first, row, col, inside, a: tl.constexpr, b: tl.constexpr, p: 
 
 
 @triton.jit
-def write(pointer, first, row, col, inside, values, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def write(pointer, first, row, col, inside, values, p: tl.constexpr):
     """Store a map in the type that `pointer` is of."""
     cell = first + (row * p.width + col)
     tl.store(pointer + cell, values.to(pointer.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def shifted(values, row, col, a: tl.constexpr, b: tl.constexpr, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    """The map as its boundary condition shows it from [row + a, col + b], one of them 0."""
-    i = along(row, a, p.height, p.boundary)
-    j = along(col, b, p.width, p.boundary)
-    result = tl.gather(values, tl.broadcast_to(i * p.width + j, values.shape), 1)
+def row_of(values, i):
+    """The values at rows i."""
+    return tl.gather(values, tl.broadcast_to(i, values.shape), 1)
+
+
+@triton.jit
+def col_of(values, j):
+    """The values at columns j."""
+    return tl.gather(values, tl.broadcast_to(j, values.shape), 2)
+
+
+@triton.jit
+def shifted(values, row, col, a: tl.constexpr, b: tl.constexpr, p: tl.constexpr):
+    """The map as its boundary condition shows it from [row + a, col + b]; a or b is 0."""
     if p.boundary == "zero":
-        is_there = is_between(row, a, p.height) & is_between(col, b, p.width)
-        result = tl.where(is_there, result, 0.0)
+        result = moved(values, row, col, a, b, p)
+    elif a != 0:
+        result = row_of(values, along(row, a, p.height, p.boundary))
+    else:
+        result = col_of(values, along(col, b, p.width, p.boundary))
     return result
 
 
 @triton.jit
-def moved(values, row, col, a: tl.constexpr, b: tl.constexpr, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    """The map's value at [row + a, col + b], zero beyond the edge."""
-    i = along(row, a, p.height, "zero")
-    j = along(col, b, p.width, "zero")
-    result = tl.gather(values, tl.broadcast_to(i * p.width + j, values.shape), 1)
-    is_there = is_between(row, a, p.height) & is_between(col, b, p.width)
-    return tl.where(is_there, result, 0.0)
+def moved(values, row, col, a: tl.constexpr, b: tl.constexpr, p: tl.constexpr):
+    """The map's value at [row + a, col + b], zero beyond the edge; a or b is 0."""
+    result = values
+    if a != 0:
+        result = row_of(values, along(row, a, p.height, "zero"))
+        result = tl.where(is_between(row, a, p.height), result, 0.0)
+    elif b != 0:
+        result = col_of(values, along(col, b, p.width, "zero"))
+        result = tl.where(is_between(col, b, p.width), result, 0.0)
+    return result
 
 
 @triton.jit
-def returned(values, row, col, a: tl.constexpr, b: tl.constexpr, p: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def returned(values, row, col, a: tl.constexpr, b: tl.constexpr, p: tl.constexpr):
     """The adjoint of `shifted`: every value goes back to the cell that it was read from."""
     if p.boundary == "periodic":
         result = shifted(values, row, col, -a, -b, p)
     else:
         result = moved(values, row, col, -a, -b, p)
-        if p.boundary == "replicate":
-            # The cell at the edge was read from every place beyond it as well.
-            for t in tl.static_range(min(abs(a), p.height)):
-                edge_row: tl.constexpr = p.height - 1 if a > 0 else 0
-                from_row: tl.constexpr = p.height - 1 - t if a > 0 else t
-                extra = tl.gather(
-                    values, tl.broadcast_to(from_row * p.width + col, values.shape), 1
-                )
-                result += tl.where(row == edge_row, extra, 0.0)
-            for t in tl.static_range(min(abs(b), p.width)):
-                edge_col: tl.constexpr = p.width - 1 if b > 0 else 0
-                from_col: tl.constexpr = p.width - 1 - t if b > 0 else t
-                extra = tl.gather(
-                    values, tl.broadcast_to(row * p.width + from_col, values.shape), 1
-                )
-                result += tl.where(col == edge_col, extra, 0.0)
+    if p.boundary == "replicate":
+        # The edge was read from every place beyond it as well.
+        last_row: tl.constexpr = p.height - 1
+        last_col: tl.constexpr = p.width - 1
+        for t in tl.static_range(times(a, p.height)):
+            i = last_row - t if a > 0 else t
+            result += tl.where(row == (last_row if a > 0 else 0), row_of(values, row * 0 + i), 0.0)
+        for t in tl.static_range(times(b, p.width)):
+            j = last_col - t if b > 0 else t
+            result += tl.where(col == (last_col if b > 0 else 0), col_of(values, col * 0 + j), 0.0)
     return result
+
+
+@triton.constexpr_function
+def times(offset, length):
+    """How many cells of a line look beyond its edge."""
+    return min(abs(offset), length)

@@ -65,9 +65,7 @@ def global_layer(
     planes = _planes(h)
     source_planes = planes if f is None else _planes(f)
     folded = cpu.fold(_array(parameters), h.shape[1], constants, has_bias, coefficient_eps, out_eps)
-    layout = cpu.layout(
-        planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest
-    )
+    layout = cpu.layout(planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest)
     cpu.forward(planes, source_planes, *folded, 0.0, _planes(out), layout, steps)
     return out
 
@@ -117,9 +115,7 @@ def evolve(
     planes = _planes(h)
     source_planes = planes if f is None else _planes(f)
     one, zero = np.ones(h.shape[1], planes.dtype), np.zeros(h.shape[1], planes.dtype)
-    layout = cpu.layout(
-        planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest
-    )
+    layout = cpu.layout(planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest)
     folded = (_array(weight), _array(bias), one, zero)
     cpu.forward(planes, source_planes, *folded, -math.inf, _planes(out), layout, steps)
     return out
@@ -155,9 +151,7 @@ def evolve_backward(
     to_f = torch.empty_like(h if f is not None else h[:0], memory_format=torch.contiguous_format)
     to_weight = np.zeros((len(planes), 4, 9))
     to_bias = np.zeros((len(planes), 4))
-    layout = cpu.layout(
-        planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest
-    )
+    layout = cpu.layout(planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest)
     arguments = (planes, source_planes, _array(weight), _array(bias), _planes(grad))
     results = (_planes(to_h), _planes(to_f), to_weight, to_bias)
     cpu.backward(*arguments, *results, layout, steps)

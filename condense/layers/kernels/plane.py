@@ -1,7 +1,7 @@
 """One channel's map in a flat, padded buffer: how it gets there, and what lies beyond its edge.
 
 Cell (i, j) of an (H, W) map is element `first + i * stride + j`. Rows follow each other with the
-halo's columns between them, so that a stencil over the map is one loop over `visited` elements, which
+halo's columns between them, so that a stencil over the map is one loop over `visited` elements, and
 vectorises whatever the width of the map. What such a loop writes into the halo is rubbish and is
 replaced before it is read.
 """
@@ -109,6 +109,13 @@ def copy(source: Array, to: Array) -> None:
     """Copy a whole buffer."""
     for k in range(source.shape[0]):
         to[k] = source[k]
+
+
+@kernel
+def clear(buffer: Array) -> None:
+    """Zeros everywhere."""
+    for k in range(buffer.shape[0]):
+        buffer[k] = 0
 
 
 @kernel
