@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _python_dispatch
 
+from condense.errors import CondenseError
 from condense.layers.kernels import ops
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 _HAS_NUMBA = importlib.util.find_spec("numba") is not None
 _readers = 0  # how many `readable()` blocks are open
 _was_told = False
+_gpu: Any = None  # the module of the GPU's kernels, once it is asked for
+GPU_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @contextmanager
@@ -50,7 +53,29 @@ def kernel_for(layer: "GlobalLayer", h: Tensor) -> Kernel:
     """
     if _readers or not _fits(layer, h) or not _has_kernel_form(layer) or _is_observed(layer):
         return "readable"
+    if h.is_cuda:
+        return "gpu"
     return "cpu" if _has_cpu_kernel() else "readable"
+
+
+def enable_gpu_kernels() -> None:
+    """Run Global layers on a GPU through the Triton kernels from now on.
+
+    They have passed their tests in Triton's interpreter and compile for NVIDIA's sm_90, but were
+    never run on a GPU: hence only when asked for.
+
+    Raises:
+        CondenseError: If Triton is not installed.
+    """
+    global _gpu  # noqa: PLW0603 - a switch for the process
+    if importlib.util.find_spec("triton") is None:
+        raise CondenseError(
+            "the GPU kernels need Triton, which is not installed", hint="pip install triton"
+        )
+    from condense.layers.kernels import gpu  # noqa: PLC0415
+
+    gpu.register()
+    _gpu = gpu
 
 
 def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
@@ -163,15 +188,19 @@ def _maps(layer: "GlobalLayer") -> list[tuple[Any, Any]]:
 
 def _fits(layer: "GlobalLayer", h: Tensor) -> bool:
     weight: Tensor = layer.bn_out.weight
+    if h.is_cuda:
+        is_served = _gpu is not None and weight.dtype == torch.float32 and h.dtype in GPU_TYPES
+    else:
+        is_served = h.dtype == weight.dtype and h.dtype in (torch.float32, torch.float64)
     return (
-        h.device == weight.device
-        and h.device.type == "cpu"
-        and h.dtype == weight.dtype
-        and h.dtype in (torch.float32, torch.float64)
+        is_served
+        and h.device == weight.device
+        and h.device.type in ("cpu", "cuda")
         and h.ndim == 4
         and h.shape[1] == layer.channels
         and h.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
+        and (_gpu is None or not h.is_cuda or _gpu.fits(h))
+        and not torch.is_autocast_enabled(h.device.type)
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_exporting()
     )
@@ -184,7 +213,11 @@ def _is_observed(layer: "GlobalLayer") -> bool:
     if _python_dispatch.is_in_torch_dispatch_mode():
         return True
     coefficients = layer.coefficients
-    parts: tuple[Any, ...] = (coefficients, *coefficients._modules.values(), *layer._modules.values())
+    parts: tuple[Any, ...] = (
+        coefficients,
+        *coefficients._modules.values(),
+        *layer._modules.values(),
+    )
     return any(p._forward_hooks or p._forward_pre_hooks or p._backward_hooks for p in parts)
 
 

@@ -1,5 +1,6 @@
 """Results for people and programs: plain values, tables, Markdown, CSV, HTML with pictures."""
 
+from condense.reporting.bench import bench_html, bench_svg, bench_table
 from condense.reporting.comparison import accuracy_change, compare, latency_ratios
 from condense.reporting.csv_text import to_csv
 from condense.reporting.html import to_html
@@ -14,6 +15,9 @@ __all__ = [
     "Entry",
     "Role",
     "accuracy_change",
+    "bench_html",
+    "bench_svg",
+    "bench_table",
     "build_report",
     "compare",
     "latency_ratios",

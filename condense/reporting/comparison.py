@@ -126,6 +126,12 @@ def accuracy_change(
     )
 
 
+def foremost(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those on the most finished condensed model: against the original, and against its control."""
+    on = {role: [v for v in verdicts if v["role"] == role] for role in ("finetuned", "converted")}
+    return on["finetuned"] or on["converted"] or verdicts
+
+
 def compare(
     new: Mapping[str, Any], old: Mapping[str, Any], ratios: list[LatencyRatio]
 ) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from condense.reporting.comparison import foremost
 from condense.reporting.figures import accuracy, large, milliseconds
 from condense.reporting.picture import Bar, bars
 from condense.reporting.rows import conditions_of, environment_lines, report_rows
@@ -62,13 +63,24 @@ def _warnings(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _verdicts(report: Mapping[str, Any]) -> Iterator[str]:
-    if report["verdicts"]:
+    first = foremost(report["verdicts"])
+    rest = [verdict for verdict in report["verdicts"] if verdict not in first]
+    if first:
         yield "<h2>What it amounts to</h2>"
-    for verdict in report["verdicts"]:
-        yield f"<h3>{escape(verdict['role'])} against {escape(verdict['against'])}</h3>"
-        yield "<ul>"
-        yield from (f"<li>{escape(sentence)}</li>" for sentence in verdict["sentences"])
-        yield "</ul>"
+    for verdict in first:
+        yield from _verdict(verdict)
+    if rest:
+        yield "<details><summary>All other comparisons</summary>"
+        for verdict in rest:
+            yield from _verdict(verdict)
+        yield "</details>"
+
+
+def _verdict(verdict: Mapping[str, Any]) -> Iterator[str]:
+    yield f"<h3>{escape(verdict['role'])} against {escape(verdict['against'])}</h3>"
+    yield "<ul>"
+    yield from (f"<li>{escape(sentence)}</li>" for sentence in verdict["sentences"])
+    yield "</ul>"
 
 
 def _pictures(models: list[dict[str, Any]]) -> Iterator[str]:

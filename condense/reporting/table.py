@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from condense.reporting.comparison import foremost
 from condense.reporting.rows import environment_lines, report_rows
 
 
@@ -25,17 +26,11 @@ def to_table(report: Mapping[str, Any]) -> RenderableType:
     for name, values in report_rows(report):
         table.add_row(Text(name), *(Text(value) for value in values))
     notes: list[RenderableType] = [
-        line for verdict in _foremost(report["verdicts"]) for line in _verdict(verdict)
+        line for verdict in foremost(report["verdicts"]) for line in _verdict(verdict)
     ]
     notes += [Text(f"warning: {line}", style="yellow") for line in report["warnings"]]
     facts = [Text(f"{name}: {value}", style="dim") for name, value in environment_lines(report)]
     return Group(table, *notes, *facts)
-
-
-def _foremost(verdicts: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those on the most finished condensed model: against the original, and against its control."""
-    on = {role: [v for v in verdicts if v["role"] == role] for role in ("finetuned", "converted")}
-    return on["finetuned"] or on["converted"] or verdicts
 
 
 def _verdict(verdict: Mapping[str, Any]) -> Iterator[RenderableType]:

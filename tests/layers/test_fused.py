@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from condense.errors import CondenseError
 from condense.layers import GlobalLayer, fused
 
 MODES = ("train", "frozen", "no_grad")
@@ -253,3 +254,10 @@ def test_without_numba_it_is_readable_and_says_so_once(
     assert [record.message for record in caplog.records] == [
         "numba is not installed: Global layers run in their slow, readable form"
     ]
+
+
+def test_gpu_kernels_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "_gpu", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CondenseError, match="need Triton"):
+        fused.enable_gpu_kernels()

@@ -318,11 +318,59 @@ def test_an_empty_batch_comes_back_empty(kernel: Call) -> None:
 
 def test_too_large_a_map_is_refused(kernel: Call) -> None:
     numbers = (1, DT, 1, 1, "reference", "zero", True, False)
-    large = torch.zeros(1, 1, 129, 100)
+    large = torch.zeros(1, 1, 65, 60)
     assert not kernel("fits", large)
-    assert kernel("fits", large[:, :, :128])
-    with pytest.raises(ValueError, match=r"no GPU kernel for maps of .*129, 100"):
+    assert kernel("fits", large[:, :, :64])
+    with pytest.raises(ValueError, match=r"no GPU kernel for maps of .*65, 60"):
         kernel("evolve", large, None, torch.zeros(1, 4, 9), torch.zeros(1, 4), *numbers)
+
+
+COMPILE = """
+import sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+import torch
+from condense.layers.kernels import gpu, gpu_backward, gpu_forward
+
+name, size, steps, scheme, boundary, dtype = sys.argv[1:]
+maps = torch.empty(128, 16, int(size), int(size), device="meta")
+problem = gpu._problem(maps, None, int(steps), 0.2, 1, 1, scheme, boundary)
+kernel = getattr(gpu_forward, name, None) or getattr(gpu_backward, name)
+types = {"p": "constexpr", "share": "fp32"}
+types |= {key: f"*{dtype}" for key in ("h_ptr", "f_ptr", "grad_ptr", "out_ptr", "to_h_ptr")}
+signature = {
+    key: types.get(key, "*fp32" if key.endswith("_ptr") else "i32") for key in kernel.arg_names
+}
+source = ASTSource(kernel, signature, {(kernel.arg_names.index("p"),): problem})
+options = {"num_warps": gpu._warps(problem), "enable_fp_fusion": True}
+ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+cells = problem.planes * problem.rows * problem.cols // (32 * options["num_warps"])
+print(ptx.count("shfl.sync") / cells)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton brings its assembler on Linux only")
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("evolve_kernel", 32, 1, "reference", "periodic", "fp32"),
+        ("evolve_kernel", 14, 3, "conservative", "zero", "bf16"),
+        ("evolve_backward_kernel", 8, 3, "conservative", "replicate", "fp16"),
+        ("evolve_backward_kernel", 16, 1, "reference", "replicate", "fp32"),
+        ("moments_kernel", 32, 0, "reference", "zero", "bf16"),
+        ("moments_backward_kernel", 8, 0, "reference", "zero", "fp32"),
+    ],
+    ids=str,
+)
+def test_kernels_compile_for_a_hopper_gpu(case: tuple[object, ...]) -> None:
+    """The interpreter takes Python that the compiler refuses, and sees no slow gather."""
+    command = [sys.executable, "-c", COMPILE, *map(str, case)]
+    settings = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(command, capture_output=True, text=True, env=settings, check=False)
+    assert done.returncode == 0, done.stderr
+    # Shuffles for each cell of a thread: thousands when a gather goes wrong.
+    assert float(done.stdout) < 150
 
 
 @pytest.mark.gpu

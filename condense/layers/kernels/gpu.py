@@ -2,8 +2,8 @@
 
 Maps may be float32, bfloat16, float16 (arithmetic and sums in float32) or float64. Results do not
 depend on the order in which programs run: each writes its own partial sums. Maps that are not
-contiguous are copied once: a program that picked one channel out of channels_last memory would fetch
-eight times what it needs.
+contiguous are copied once: a program that picked one channel out of channels_last memory would
+fetch eight times what it needs.
 
 Import this module only where Triton is installed. With TRITON_INTERPRET=1 set before, it takes CPU
 tensors.
@@ -27,7 +27,7 @@ from condense.layers.kernels.gpu_forward import (
 from condense.layers.kernels.gpu_plane import Problem
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-MOST_CELLS = 128 * 128
+MOST_CELLS = 64 * 64
 """Of a map, its sides rounded up to powers of two: a program holds whole planes in registers."""
 CELLS_OF_A_PROGRAM = 1024
 CELLS_OF_A_WARP = 256

@@ -122,7 +122,7 @@ def evolve_kernel(
 
 @triton.jit
 def moments_kernel(h_ptr, weight_ptr, mean_ptr, spread_ptr, images, channels, p: tl.constexpr):
-    """Per plane, the mean of each convolution's result and the sum of its squared distances from it.
+    """Per plane, the mean of each convolution's result and the sum of its squared distances to it.
 
     Such pairs, merged about their common mean, lose no digits to a mean that is large beside the
     deviation.

@@ -1,9 +1,9 @@
 """One channel's maps on a GPU: how a program holds them, and what lies beyond their edge.
 
 A Triton program holds whole planes of one channel, as tensors (images, rows, columns), each axis
-padded to a power of two. Neighbours come by `tl.gather` along the rows or the columns, which stays on
-the chip; over flat planes it would cost a shuffle per 32 cells of the plane (Triton 3.9). Cells of the
-padding stand in for the last row or column of the map, so that no index leaves it.
+padded to a power of two. Neighbours come by `tl.gather` along the rows or the columns, which stays
+on the chip; over flat planes it would cost a shuffle per 32 cells of the plane (Triton 3.9). Cells
+of the padding stand in for the last row or column of the map, so that no index leaves it.
 """
 
 # Triton gives arguments their types when it compiles.
