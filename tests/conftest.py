@@ -1,6 +1,7 @@
 """Fixtures that every part of the suite shares."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,13 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.fail(f"CONDENSE_SHARED names {folder}, which is not a directory")
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_latency_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The suite neither reads nor writes the latencies that the user's own runs measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("cache"))
+        patch.setenv("XDG_CACHE_HOME", folder)
+        patch.setenv("LOCALAPPDATA", folder)
+        yield

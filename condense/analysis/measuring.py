@@ -2,7 +2,7 @@
 
 A stage's latency is the time spent in its blocks while the whole model runs. A replacement is
 timed against the blocks that it removes, both alone on noise of the recorded shape, in
-alternating rounds.
+alternating rounds. What was measured on this machine before is not measured again.
 """
 
 import inspect
@@ -20,6 +20,13 @@ from condense.analysis.stages import Stage, Stages, Totals, Trial
 from condense.errors import ConfigError
 from condense.layers import LAYERS, build_layer
 from condense.measurement import count_macs, count_params, interleave, ratio_interval
+from condense.measurement.cache import (
+    LatencyCache,
+    kernels_of,
+    latency_cache,
+    machine_facts,
+    structure_of,
+)
 from condense.measurement.observe import evaluating, random_images
 
 REPEATS = 20
@@ -35,6 +42,7 @@ def measure_stages(  # noqa: PLR0913 - what is measured, and how
     count: int = 1,
     batch_size: int = 1,
     repeats: int = REPEATS,
+    fresh: bool = False,
 ) -> Stages:
     """The same stages with latencies, and a measured replacement for each convertible one.
 
@@ -47,25 +55,24 @@ def measure_stages(  # noqa: PLR0913 - what is measured, and how
         count: New layers in each stage, one behind the other.
         batch_size: Images at a time.
         repeats: Rounds of timing.
+        fresh: Measure again what was measured on this machine before.
     """
     options, count = split_steps(layer, options, count)
-    latencies = time_in_modules(
-        model,
-        {stage.name: stage.blocks for stage in stages},
-        stages.input_size,
-        batch_size=batch_size,
-        repeats=repeats,
-    )
     measured = []
-    for stage in stages:
-        trial = None
-        if stage.convertible and (removed := stage.repeats[keep - 1 :]):
-            blocks = nn.Sequential(*(model.get_submodule(name) for name in removed))
-            new = new_layers(layer, stage.out_shape[0], options, count=count)
-            trial = try_layer(
-                blocks, new, stage, layer=layer, batch_size=batch_size, repeats=repeats
-            )
-        measured.append(replace(stage, latency_ms=latencies[stage.name], replacement=trial))
+    with latency_cache(fresh=fresh) as cache:
+        how = machine_facts(random_images(model, stages.input_size)) | {
+            "batch_size": batch_size,
+            "repeats": repeats,
+        }
+        latencies = _latencies(model, stages, cache, how)
+        for stage in stages:
+            trial = None
+            if stage.convertible and (removed := stage.repeats[keep - 1 :]):
+                blocks = nn.Sequential(*(model.get_submodule(name) for name in removed))
+                new = new_layers(layer, stage.out_shape[0], options, count=count)
+                recipe = {"layer": layer, "options": options, "count": count, "keep": keep}
+                trial = _trial(blocks, new, stage, cache, how | recipe)
+            measured.append(replace(stage, latency_ms=latencies[stage.name], replacement=trial))
     totals = Totals(
         params=stages.totals.params, macs=stages.totals.macs, latency_ms=latencies[WHOLE]
     )
@@ -74,6 +81,56 @@ def measure_stages(  # noqa: PLR0913 - what is measured, and how
 
 WHOLE = ""
 """The whole model among the names of stages."""
+
+
+def _latencies(
+    model: nn.Module, stages: Stages, cache: LatencyCache, how: Mapping[str, Any]
+) -> dict[str, float]:
+    """By the stage's name, from the cache or measured."""
+    groups = {stage.name: stage.blocks for stage in stages}
+    facts = {
+        **how,
+        "model": structure_of(model),
+        "kernels": kernels_of(model),
+        "groups": groups,
+        "input_size": stages.input_size,
+    }
+
+    def read(found: Mapping[str, float]) -> dict[str, float]:
+        return {name: float(found[name]) for name in (*groups, WHOLE)}
+
+    known = cache.get(facts, read)
+    if known is None:
+        known = time_in_modules(
+            model,
+            groups,
+            stages.input_size,
+            batch_size=how["batch_size"],
+            repeats=how["repeats"],
+        )
+        cache.put(facts, known)
+    return known
+
+
+def _trial(
+    removed: nn.Module, new: nn.Module, stage: Stage, cache: LatencyCache, how: Mapping[str, Any]
+) -> Trial:
+    """Of `new` against `removed`, from the cache or measured."""
+    like = next(removed.parameters(), torch.empty(0))
+    new = new.to(device=like.device, dtype=like.dtype)
+    facts = {
+        **how,
+        "new": structure_of(new),
+        "removed": structure_of(removed),
+        "kernels": [kernels_of(new), kernels_of(removed)],
+        "shape": stage.out_shape,
+    }
+    known = cache.get(facts, Trial.from_dict)
+    if known is None:
+        conditions = {name: how[name] for name in ("layer", "batch_size", "repeats")}
+        known = try_layer(removed, new, stage, **conditions)
+        cache.put(facts, known.to_dict())
+    return known
 
 
 def split_steps(

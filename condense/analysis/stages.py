@@ -1,9 +1,9 @@
 """The result of an analysis: stages, and what a replacement would save in each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 from condense.errors import UnknownNameError
 
@@ -49,6 +49,26 @@ class Trial:
             "removed_latency_ms": self.removed_latency_ms,
             "latency_ratio": list(self.ratio),
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The opposite of `to_dict`.
+
+        Raises:
+            KeyError: If a value is missing.
+            ValueError: If one is not what it should be.
+        """
+        low, mid, high = (float(end) for end in values["latency_ratio"])
+        return cls(
+            layer=str(values["layer"]),
+            params=int(values["params"]),
+            macs=int(values["macs"]),
+            latency_ms=float(values["latency_ms"]),
+            removed_params=int(values["removed_params"]),
+            removed_macs=int(values["removed_macs"]),
+            removed_latency_ms=float(values["removed_latency_ms"]),
+            ratio=(low, mid, high),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,12 +119,13 @@ def latest(run: Run) -> str:
     return ORIGINAL
 
 
-def left_out(run: Run) -> list[str]:
-    """A sentence for each artefact that no longer fits the run."""
-    found = [(role, run.why_stale(role)) for role in run if role != ORIGINAL]
+def left_out(run: Run, *roles: str) -> list[str]:
+    """A sentence for each of these artefacts (all, if none is named) that no longer fits."""
+    found = [(role, run.why_stale(role)) for role in run if role in (roles or DERIVED)]
     return [f"{role} is left out: {reason}" for role, reason in found if reason]
 
 
+DERIVED = ("converted", "control", "finetuned", "control_finetuned", "onnx")
 MAKER = {
     ORIGINAL: "condense analyze MODEL",
     "converted": "condense convert",

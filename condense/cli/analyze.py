@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from condense.cli.options import LayerOptions, Loading
+from condense.cli.options import FreshOption, LayerOptions, Loading
 from condense.cli.session import Session
 
 
@@ -19,6 +19,7 @@ def analyze(
         int, typer.Option("--batch-size", "-b", min=1, help="Images at a time, for the latency.")
     ] = 1,
     latency: Annotated[bool, typer.Option(help="Measure the latency on this machine.")] = True,
+    fresh: FreshOption = False,
 ) -> None:
     """Find the stages where a model repeats itself, and measure what replacing them would save."""
     from condense.analysis import analyze as find_stages
@@ -33,7 +34,9 @@ def analyze(
     stages = find_stages(network, settled_input_size(network))
     if latency:
         network = network.to(session.torch_device)
-        stages = measure_stages(network, stages, batch_size=batch_size, **layer.to_dict())
+        stages = measure_stages(
+            network, stages, batch_size=batch_size, fresh=fresh, **layer.to_dict()
+        )
     origin = origin_of(network)
     document = {
         "architecture": origin.architecture if origin else None,

@@ -1,11 +1,14 @@
 """The application: which commands there are, in the order in which they are used."""
 
+import io
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from condense.cli.analyze import analyze
+from condense.cli.bench import bench
 from condense.cli.convert import convert
 from condense.cli.demo import demo
 from condense.cli.env import env
@@ -13,6 +16,7 @@ from condense.cli.export import export
 from condense.cli.finetune import finetune
 from condense.cli.options import command
 from condense.cli.report import report
+from condense.cli.zoo import zoo
 
 app = typer.Typer(
     name="condense",
@@ -23,12 +27,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for function in (analyze, convert, finetune, report, export, demo, env):
+for function in (analyze, convert, finetune, report, export, zoo, demo, env):
     command(app, function)
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a dash shows ? for it
     app()
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condense.cli.options import LayerOptions, Loading, ModelArgument
+from condense.cli.options import FreshOption, LayerOptions, Loading, ModelArgument
 from condense.cli.session import Session
 from condense.errors import CondenseError
 
@@ -28,6 +28,7 @@ def convert(
     ] = None,
     plan: Annotated[Path | None, typer.Option(help="Carry out this plan instead.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the plan only.")] = False,
+    fresh: FreshOption = False,
 ) -> None:
     """Replace the repeats of stages; write the converted model and its control."""
     from condense.checkpoint.in_run import load_original, open_original, store
@@ -51,7 +52,13 @@ def convert(
     size = settled_input_size(network)
     network = network.to(session.torch_device)
     made = given or make_plan(
-        network, stages, target=target, seed=session.seed, input_size=size, **layer.to_dict()
+        network,
+        stages,
+        target=target,
+        seed=session.seed,
+        input_size=size,
+        fresh=fresh,
+        **layer.to_dict(),
     )
     network = network.cpu()
     models = {"original": network, "converted": apply(made, network)}

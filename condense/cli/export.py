@@ -36,7 +36,7 @@ def export(
     if role is None:
         network = load(str(model), **loading.to_dict())
     else:
-        for warning in left_out(run):
+        for warning in left_out(run, "finetuned", "converted"):
             session.warn(warning)
         network = load_artefact(run, role)
     size = settled_input_size(network)

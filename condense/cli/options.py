@@ -136,7 +136,7 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
     return found
 
 
-def size(text: str | None) -> tuple[int, int, int] | None:
+def size(text: str | None, option: str = "--input-size") -> tuple[int, int, int] | None:
     """`"3x32x32"` as (3, 32, 32).
 
     Raises:
@@ -146,7 +146,7 @@ def size(text: str | None) -> tuple[int, int, int] | None:
         return None
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"--input-size is {text!r}, expected CxHxW, for example 3x32x32")
+        raise ConfigError(f"{option} is {text!r}, expected CxHxW, for example 3x32x32")
     channels, height, width = map(int, parts)
     return channels, height, width
 
@@ -216,3 +216,7 @@ ModelArgument = Annotated[
     ),
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")]
+FreshOption = Annotated[
+    bool,
+    typer.Option("--fresh", help="Measure again what was measured on this machine before."),
+]

@@ -134,9 +134,12 @@ def _save(run: Run, document: dict[str, Any]) -> None:
 def _recorded(run: Run) -> dict[str, Any]:
     path = run.path("report.json")
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        is_report = found["schema"] == SCHEMA and all(model["role"] for model in found["models"])
+    except (OSError, ValueError, TypeError, KeyError):
+        is_report = False
+    if not is_report:
         raise CondenseError(
             f"{path} is not a report to compare with", hint="make one with: condense report"
-        ) from error
-    return found
+        )
+    return dict(found)

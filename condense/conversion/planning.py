@@ -48,6 +48,7 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
     seed: int = 0,
     target: str | Target | None = None,
     input_size: Sequence[int] | None = None,
+    fresh: bool = False,
 ) -> Plan:
     """Choose stages and write down what becomes of them.
 
@@ -62,6 +63,7 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
         seed: Of the new layers' first values.
         target: For example `latency=60%`: the fewest stages that bring the model there.
         input_size: (C, H, W); by default the analysis's, or that of the model's architecture.
+        fresh: Measure again what was measured on this machine before.
 
     Raises:
         NothingToConvertError: If no stage is left.
@@ -76,7 +78,7 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
     allowed, refused = _selected(found, stages, recipe)
     wanted = parse_target(target) if isinstance(target, str) else target
     if wanted is not None or stages == "auto":
-        found = _measured(model, found, recipe)
+        found = _measured(model, found, recipe, fresh=fresh)
         allowed = tuple(stage for stage in found if stage.name in {s.name for s in allowed})
     if stages == "auto":
         refused |= {s.name: _slower(s) for s in allowed if not _is_faster(s)}
@@ -163,7 +165,7 @@ def _require(chosen: Sequence[Stage], refused: Mapping[str, str]) -> None:
     )
 
 
-def _measured(model: nn.Module, found: Stages, recipe: Recipe) -> Stages:
+def _measured(model: nn.Module, found: Stages, recipe: Recipe, *, fresh: bool) -> Stages:
     needed = [s for s in found if s.convertible and s.repeats[recipe.keep - 1 :]]
     fits = recipe.keep == recipe.count == 1 and not recipe.options
     is_done = found.totals.latency_ms is not None and all(
@@ -179,6 +181,7 @@ def _measured(model: nn.Module, found: Stages, recipe: Recipe) -> Stages:
         options=recipe.options,
         keep=recipe.keep,
         count=recipe.count,
+        fresh=fresh,
     )
 
 

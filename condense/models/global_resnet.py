@@ -24,6 +24,7 @@ def global_resnet(  # noqa: PLR0913 - as projection_resnet
     widths: tuple[int, ...] = FOUR_STAGES,
     steps: int = 1,
     bias: bool = False,
+    init: str = "identity",
 ) -> nn.Sequential:
     """A ResNet with Global layers after its first three stages.
 
@@ -34,6 +35,7 @@ def global_resnet(  # noqa: PLR0913 - as projection_resnet
         widths: Channels of each stage.
         steps: K of every Global layer.
         bias: Whether the coefficients' convolutions have one.
+        init: Their init block, by its name.
 
     Shape:
         (N, in_channels, H, W) -> (N, num_classes).
@@ -43,7 +45,7 @@ def global_resnet(  # noqa: PLR0913 - as projection_resnet
         num_classes,
         in_channels,
         widths=widths,
-        after_stage=partial(GlobalLayer, steps=steps, coefficients={"bias": bias}),
+        after_stage=partial(GlobalLayer, steps=steps, init=init, coefficients={"bias": bias}),
         followed=3,
     )
 
@@ -56,6 +58,10 @@ _NETWORKS: dict[str, tuple[Callable[..., nn.Module], str]] = {
     "resnet32_global3": (
         partial(global_resnet, 1, widths=(16, 32, 64)),
         "ResNet32-Global as the paper's text has it: three stages, m=1, K=1",
+    ),
+    "resnet32_global3_bias": (
+        partial(global_resnet, 1, widths=(16, 32, 64), bias=True),
+        "resnet32_global3 with biased coefficients, as in the published four-stage network",
     ),
     "resnet32_global_control": (
         partial(projection_resnet, 1, widths=FOUR_STAGES),

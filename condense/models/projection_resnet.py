@@ -7,6 +7,7 @@ authors' code (`layer1.0.conv1`, `layer2.0.downsample.0`, `global1`, `fc`).
 A. Kag, V. Saligrama: Condensing CNNs With Partial Differential Equations, CVPR 2022.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
@@ -25,6 +26,7 @@ def projection_resnet(  # noqa: PLR0913 - a row of the paper's table each
     widths: tuple[int, ...] = (16, 32, 64),
     after_stage: Callable[[int], nn.Module] | None = None,
     followed: int = 0,
+    separable: bool = False,
 ) -> nn.Sequential:
     """A stem, one stage for each width, and a linear classifier.
 
@@ -35,6 +37,7 @@ def projection_resnet(  # noqa: PLR0913 - a row of the paper's table each
         widths: Channels of each stage; every stage but the first halves the resolution.
         after_stage: Makes the layer that follows a stage of so many channels.
         followed: How many stages it follows, from the first on.
+        separable: Each 3x3 of a block is a depthwise 3x3 and a 1x1 in a row.
 
     Shape:
         (N, in_channels, H, W) -> (N, num_classes).
@@ -42,7 +45,9 @@ def projection_resnet(  # noqa: PLR0913 - a row of the paper's table each
     parts = stem(in_channels, widths[0])
     before = widths[0]
     for number, width in enumerate(widths, start=1):
-        parts[f"layer{number}"] = _stage(before, width, stride=min(number, 2), blocks=blocks)
+        first = ProjectionBlock(before, width, min(number, 2), separable=separable)
+        others = (ProjectionBlock(width, width, 1, separable=separable) for _ in range(1, blocks))
+        parts[f"layer{number}"] = nn.Sequential(first, *others)
         if after_stage is not None and number <= followed:
             parts[f"global{number}"] = after_stage(width)
         before = width
@@ -58,11 +63,12 @@ class ProjectionBlock(nn.Module):
         (N, before, H, W) -> (N, after, H / stride, W / stride).
     """
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    def __init__(self, before: int, after: int, stride: int, *, separable: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        three = _separable3x3 if separable else _conv3x3
+        self.conv1 = three(before, after, stride)
         self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.conv2 = three(after, after, 1)
         self.bn2 = nn.BatchNorm2d(after)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or before != after:
@@ -79,9 +85,14 @@ def register(name: str, build: Callable[..., nn.Module], note: str) -> None:
     MODELS.register(name)(ModelSpec(build, (3, 32, 32), *NORMALIZATIONS["cifar10"], note))
 
 
-def _stage(before: int, after: int, *, stride: int, blocks: int) -> nn.Sequential:
-    first = ProjectionBlock(before, after, stride)
-    return nn.Sequential(first, *(ProjectionBlock(after, after, 1) for _ in range(blocks - 1)))
+def _conv3x3(before: int, after: int, stride: int) -> nn.Module:
+    return nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+
+
+def _separable3x3(before: int, after: int, stride: int) -> nn.Module:
+    spatial = nn.Conv2d(before, before, 3, stride=stride, padding=1, groups=before, bias=False)
+    point = nn.Conv2d(before, after, 1, bias=False)
+    return nn.Sequential(OrderedDict(spatial=spatial, point=point))
 
 
 for _depth in DEPTHS:

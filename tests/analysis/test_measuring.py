@@ -1,14 +1,18 @@
 """What stages and their replacements take."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from condense.analysis import Stages, analyze, measure_stages
+from condense.analysis import Stages, Trial, analyze, measure_stages
 from condense.analysis.measuring import WHOLE, new_layers, split_steps, time_in_modules
 from condense.errors import ConfigError
 from condense.layers import GlobalLayer
-from condense.measurement import count_params
+from condense.measurement import count_params, interleave
 from condense.models import create
 
 
@@ -66,3 +70,37 @@ def test_steps_is_the_number_of_layers_that_have_no_steps() -> None:
     assert split_steps("linear-mix", {"steps": 3}) == ({}, 3)
     with pytest.raises(ConfigError, match=r"number of linear-mix layers .* got 0"):
         split_steps("linear-mix", {"steps": 0})
+
+
+def test_what_was_measured_before_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    timed = []
+
+    def watched(*arguments: Any, **conditions: Any) -> Any:
+        timed.append(list(arguments[0]))
+        return interleave(*arguments, **conditions)
+
+    monkeypatch.setattr("condense.analysis.measuring.interleave", watched)
+    model = create("resnet20")
+    stages = analyze(model, (3, 32, 32))
+    first = measure_stages(model, stages, repeats=2)
+    assert timed == [[WHOLE], *3 * [["new", "removed"]]]
+    assert measure_stages(create("resnet20"), stages, repeats=2) == first
+    assert len(timed) == 4
+    measure_stages(model, stages, repeats=2, batch_size=2)
+    assert len(timed) == 8
+    measure_stages(model, stages, repeats=2, options={"steps": 2})
+    assert len(timed) == 11  # the whole model's are known
+    measure_stages(model, stages, repeats=2, fresh=True)
+    assert len(timed) == 15
+
+
+def test_a_trial_survives_json(measured: Stages) -> None:
+    trial = measured["layer1"].replacement
+    assert trial is not None
+    assert Trial.from_dict(json.loads(json.dumps(trial.to_dict()))) == trial
+    with pytest.raises(KeyError, match="macs"):
+        Trial.from_dict({"layer": "global", "params": 1, "latency_ratio": [1, 1, 1]})

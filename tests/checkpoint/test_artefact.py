@@ -90,7 +90,7 @@ def test_a_failed_write_leaves_what_was_there(original, tmp_path: Path, monkeypa
         raise OSError(28, "No space left on device")
 
     (tmp_path / "a.pt").write_text("precious")
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(CondenseError, match="No space left on device"):
         save(original, tmp_path / "a.pt", force=True)
     assert [item.name for item in tmp_path.iterdir() if "a.pt" in item.name] == ["a.pt"]

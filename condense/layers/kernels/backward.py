@@ -97,8 +97,8 @@ def _step_back(
 ) -> None:
     """One step: from the gradient of h(k+1), `later`, to those of all that it was made of.
 
-    Several short loops: one over as many arrays as this would not be vectorised. Gradients of states
-    keep rubbish in their halos; what is gathered from neighbours, `to`, must not.
+    Several short loops: one over as many arrays would not be vectorised. Gradients of states keep
+    rubbish in their halos; what is gathered from neighbours, `to`, must not.
     """
     q, to, sums = adjoint.q, adjoint.to, adjoint.sums
     x, y = grid.shift_x * grid.stride, grid.shift_y

@@ -1,7 +1,7 @@
 """The fused kernels as torch operators, differentiable, known to torch.compile and torch.export.
 
-`global_layer` is a whole layer in eval mode. Two operators and their gradients make one in training.
-The BatchNorms between them are ordinary torch arithmetic on (C, 4) tensors; autograd joins it all:
+`global_layer` is a whole layer in eval mode. Two operators and their gradients make one in
+training; the BatchNorms between them are ordinary torch arithmetic on (C, 4) tensors:
 
     moments(h, weight)            mean and variance of the four convolutions' results
     evolve(h, f, weight, bias)    h(K), with the BatchNorms folded into weight and bias
