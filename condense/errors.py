@@ -1,4 +1,4 @@
-"""What can go wrong through no fault of condense: one sentence each, with a hint and an exit code."""
+"""What can go wrong through no fault of condense: a sentence, a hint and an exit code each."""
 
 EXIT_FAULT, EXIT_USAGE, EXIT_INPUT, EXIT_TARGET = 1, 2, 3, 4
 

@@ -10,12 +10,12 @@ from condense.errors import UnknownNameError
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):  # noqa: UP046 - Python 3.11 has no type parameters yet
+class Registry(Generic[T]):
     """Names and what they stand for.
 
-    Look names up through the package that owns the table (`from condense.layers import LAYERS`), so that
-    every entry is there. Other distributions add theirs through the entry-point group, which is
-    read when a name is not found.
+    Look names up through the package that owns the table (`from condense.layers import LAYERS`), so
+    that every entry is there. Other distributions add theirs through the entry-point group, which
+    is read when a name is not found.
 
     Args:
         kind: What the entries are, as an error message calls them.

@@ -71,8 +71,18 @@ def save(
     torch.save(content, buffer)
     with written_whole(path, force=force) as partial:
         partial.write_bytes(buffer.getbuffer())
-    if origin.architecture is None or not architectures.is_built_in(origin.architecture):
+    if not is_known(model):
         log.warning("%s: loading it will need arch=, a factory of %s", path, type(model).__name__)
+
+
+def is_known(model: nn.Module) -> bool:
+    """Whether its architecture is condense's, torchvision's or timm's, and so can be named."""
+    origin = origin_of(model)
+    return (
+        origin is not None
+        and origin.architecture is not None
+        and architectures.is_built_in(origin.architecture)
+    )
 
 
 def is_artefact(content: Any) -> bool:

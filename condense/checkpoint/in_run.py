@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from condense.checkpoint.artefact import save
+from condense.checkpoint.artefact import is_known, restore_onto, save
 from condense.checkpoint.loading import is_name, load
 from condense.errors import CheckpointError, CondenseError
 from condense.run import Run, sha256
@@ -69,7 +69,12 @@ def load_artefact(run: Run, role: str) -> nn.Module:
             f"the {role} model of {run.folder} no longer fits: {reason}",
             hint=f"make it again with: {MAKER[role]}",
         )
-    return load(run.path(entry["file"]), **_options(entry.get("how", {})))
+    path = run.path(entry["file"])
+    if role != ORIGINAL:
+        original = load_original(run)
+        if not is_known(original):
+            return restore_onto(original, path)
+    return load(path, **_options(entry.get("how", {})))
 
 
 def open_student(run: Run, source: str | Path, *, force: bool = False, **how: Any) -> nn.Module:
@@ -147,7 +152,9 @@ def _drawn(
         torch.manual_seed(asked["seed"])
         model = load(source, **how)
     save(model, run.path("original.pt"), force=force)
-    run.record(ORIGINAL, "original.pt", made_from={}, source=source, drawn=dict(asked))
+    remembered = {} if is_known(model) else {"arch": source}
+    details = {"source": source, "drawn": dict(asked), "how": remembered}
+    run.record(ORIGINAL, "original.pt", made_from={}, **details)
     return model
 
 

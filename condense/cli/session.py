@@ -6,6 +6,7 @@ import json
 import logging
 import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,11 +114,15 @@ def expected_failures(session: Session, *, is_resumable: bool = False) -> Iterat
     hint = "the same command with --resume goes on from there" if is_resumable else None
     before = signal.signal(signal.SIGTERM, _terminate)
     handler = _show_log(verbose=session.verbose)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # --arch mymodule:factory, which lies where the user stands
     try:
         if session.threads is not None:
             import torch
 
             torch.set_num_threads(session.threads)
+        if session.device != "auto":
+            _ = session.torch_device  # one that is not there is told before any work
         yield
     except CondenseError as error:
         _fail(str(error), error.hint, error.exit_code, error)

@@ -1,7 +1,7 @@
 """The demo's small pretrained network, made anew: `python -m condense.training.demo_weights`.
 
-Trains `resnet_digits` from scratch on scikit-learn's digits, by the same loop as every other training
-here, and writes the weights of the best held-out epoch beside the model.
+Trains `resnet_digits` from scratch on scikit-learn's digits, by the same loop as every other
+training here, and writes the weights of the best held-out epoch beside the model.
 """
 
 import sys

@@ -150,7 +150,7 @@ def test_nan_in_the_student_is_told_before_anything_is_written(
         ({}, None, {"epoch": 3}, "there is no training option 'epoch'"),
     ],
 )
-def test_what_does_not_fit(  # noqa: PLR0917
+def test_what_does_not_fit(
     student: dict[str, Any],
     teacher: dict[str, Any] | None,
     options: dict[str, Any],

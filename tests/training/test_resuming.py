@@ -92,7 +92,7 @@ def uninterrupted(options: dict[str, Any], build: Build, few: DataSet) -> Result
 
 @pytest.mark.parametrize("save_every_s", [0, 1e6])
 @pytest.mark.parametrize("step", [1, 2, 4, 5, 6, 11, 15])
-def test_a_crash_at_any_step_changes_nothing(  # noqa: PLR0917
+def test_a_crash_at_any_step_changes_nothing(
     step: int,
     save_every_s: float,
     options: dict[str, Any],
@@ -115,7 +115,7 @@ def test_a_crash_at_any_step_changes_nothing(  # noqa: PLR0917
 
 
 @pytest.mark.parametrize("step", [3, 5, 10])
-def test_ctrl_c_saves_the_step_it_came_in(  # noqa: PLR0917
+def test_ctrl_c_saves_the_step_it_came_in(
     step: int,
     options: dict[str, Any],
     uninterrupted: Result,
