@@ -43,7 +43,9 @@ class Session:
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done.")] = False
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps … or auto.")] = "auto"
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything that is drawn.")
+    ] = 0
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")] = False
     is_silent: bool = False  # no result on stdout: a step of a longer command
 
@@ -112,7 +114,7 @@ class Session:
 def expected_failures(session: Session, *, is_resumable: bool = False) -> Iterator[None]:
     """Turn a user's mistake into a sentence, a hint and an exit code; our faults pass."""
     hint = "the same command with --resume goes on from there" if is_resumable else None
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before, level = signal.signal(signal.SIGTERM, _terminate), LOGGER.level
     handler = _show_log(verbose=session.verbose)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # --arch mymodule:factory, which lies where the user stands
@@ -141,6 +143,7 @@ def expected_failures(session: Session, *, is_resumable: bool = False) -> Iterat
         _fail(f"{place}{reason}", "check the path, the disk and the rights", EXIT_INPUT, error)
     finally:
         LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
         signal.signal(signal.SIGTERM, before)
 
 

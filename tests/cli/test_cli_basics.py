@@ -54,6 +54,7 @@ def test_every_command_has_help_and_the_shared_options(condense, name: str) -> N
         (["convert", "--keep", "x"], "Invalid value for '--keep'"),
         (["convert", "--keep", "0"], "Invalid value for '--keep'"),
         (["env", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["env", "--seed", str(2**63)], "Invalid value for '--seed'"),
         (["report", "--format", "pdf"], "not one of"),
     ],
 )
