@@ -20,6 +20,7 @@ from condense.export import export_onnx, open_session
 from condense.measurement.observe import evaluating, random_images
 from condense.measurement.timing import Timing, interleave
 
+SETTLE_S = 0.01  # ONNX Runtime's threads spin for milliseconds after a run
 Runtime = Literal["torch", "torch_compile", "onnxruntime"]
 
 
@@ -105,6 +106,7 @@ def measure_latency(  # noqa: PLR0913 - one keyword per condition of a measureme
                     repeats=repeats,
                     warmup=warmup,
                     min_time_s=min_time_s,
+                    settle_s=SETTLE_S if runtime == "onnxruntime" else 0.0,
                     device=next(iter(batches.values())).device,
                 )
                 for name, timing in timings.items():

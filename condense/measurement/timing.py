@@ -51,6 +51,7 @@ def interleave(  # noqa: PLR0913 - one keyword per condition of a measurement
     warmup: int = 3,
     min_time_s: float = 0.0,
     min_sample_s: float = MIN_SAMPLE_S,
+    settle_s: float = 0.0,
     device: torch.device | str | None = None,
 ) -> dict[str, Timing]:
     """Time callables against each other in alternating rounds, with the garbage collector off.
@@ -62,6 +63,8 @@ def interleave(  # noqa: PLR0913 - one keyword per condition of a measurement
         min_time_s: Add rounds until this much time has been measured in all.
         min_sample_s: A shorter callable is called several times per sample, equally often in
             every round.
+        settle_s: Pause before each sample, for thread pools that spin on after their work and
+            would take the cores from the next one.
         device: Where the work runs; a CUDA device is waited for around each sample.
 
     Raises:
@@ -83,6 +86,7 @@ def interleave(  # noqa: PLR0913 - one keyword per condition of a measurement
     with _collector_off():
         while len(samples[order[0]]) < repeats or spent < min_time_s:
             for name in order:
+                time.sleep(settle_s)
                 seconds = _seconds(callables[name], calls[name], wait)
                 samples[name].append(1000 * seconds / calls[name])
                 spent += seconds
