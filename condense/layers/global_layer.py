@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from condense.errors import ConfigError
 from condense.layers import fused
 from condense.layers.authors_names import to_authors
-from condense.layers.blocks import is_depthwise3x3
 from condense.layers.coefficients import CoefficientMaps, CoefficientOptions
 from condense.layers.options import (
     BlockSpec,
@@ -169,22 +168,6 @@ class GlobalLayer(nn.Module):
         They are the layer's own tensors, not copies, so that `.grad` can be read off them.
         """
         return to_authors(self.state_dict(keep_vars=True))
-
-    @property
-    def has_default_form(self) -> bool:
-        """Whether it is the published default, but for steps, dt, grid, eps, biases and scheme.
-
-        That is: no init block, four learnt 3x3 depthwise convolutions, ReLU, no product.
-        """
-        maps = self.coefficients
-        return (
-            isinstance(self.init, nn.Identity)
-            and isinstance(self.activation, nn.ReLU)
-            and not maps.options.product
-            and maps.options.constant_diffusion is None
-            and is_depthwise3x3(maps.conv_u)
-            and is_depthwise3x3(maps.conv_diff_x)
-        )
 
     def extra_repr(self) -> str:
         grid = self.grid

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from condense.errors import CheckpointError, ConfigError
 from condense.layers import GlobalLayer, authors_options, from_authors
@@ -76,7 +77,9 @@ def test_the_weights_keep_their_precision() -> None:
 
 def test_default_may_be_the_plain_convolution() -> None:
     config = {"custom_uv": "default", "custom_dxy": "default"}
-    assert from_authors(4, config, GlobalLayer(4).authors_state_dict()).has_default_form
+    layer = from_authors(4, config, GlobalLayer(4).authors_state_dict())
+    assert isinstance(layer.coefficients.conv_u, nn.Conv2d)
+    assert isinstance(layer.coefficients.conv_diff_x, nn.Conv2d)
 
 
 def test_squeezed_widths() -> None:

@@ -21,6 +21,7 @@ from condense.layers import (
     Scheme,
     build_layer,
     evolve,
+    fused,
 )
 
 DENSE = {"block": "dense"}
@@ -57,7 +58,7 @@ def test_options_are_plain_data_and_keep_the_shape(options: dict[str, Any]) -> N
 def test_the_designs_call_is_the_default() -> None:
     assert type(LAYERS["global"](64)) is GlobalLayer
     layer = GlobalLayer(channels=64, steps=1, dt=0.2, scheme="reference", boundary="periodic")
-    assert layer.has_default_form
+    assert fused.kernel_for(layer, torch.zeros(1, 64, 8, 8)) == "cpu"
     assert str(layer).startswith("GlobalLayer(\n  64, steps=1, dt=0.2, scheme='reference'")
 
 
@@ -89,14 +90,15 @@ def test_coefficient_norms_have_eps_c_by_default() -> None:
         ({"coefficients": {"bias": True}, "scheme": "conservative"}, True),
         ({"coefficients": {"velocity": {"block": "depthwise"}}}, True),
         ({"coefficients": {"velocity": {"block": "depthwise", "kernel_size": 5}}}, False),
-        ({"coefficients": {"diffusion": 1}}, False),
+        ({"coefficients": {"diffusion": 1}}, True),
         ({"coefficients": {"product": True}}, False),
         ({"activation": "silu"}, False),
-        ({"init": "basic"}, False),
+        ({"init": "basic"}, True),
     ],
 )
-def test_it_knows_whether_it_has_the_default_form(options: dict[str, Any], expected: bool) -> None:
-    assert GlobalLayer(4, **options).has_default_form is expected
+def test_plain_stencils_with_relu_run_fused(options: dict[str, Any], expected: bool) -> None:
+    kernel = fused.kernel_for(GlobalLayer(4, **options), torch.zeros(1, 4, 8, 8))
+    assert (kernel == "cpu") is expected
 
 
 @pytest.mark.parametrize("before", ["f", "h"])
