@@ -83,6 +83,16 @@ def test_fused_equals_readable_with_options(options: dict[str, Any], mode: str) 
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("scheme", ["reference", "conservative"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_last_buffer_may_hold_fewer_maps(scheme: str, mode: str) -> None:
+    torch.manual_seed(2)
+    layer = lively(GlobalLayer(2, 2, scheme=scheme, init="basic").double())
+    x = torch.randn(6, 2, 40, 25, dtype=torch.float64)  # four maps fit
+    fast, slow = both(layer, x, mode)
+    torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_results_do_not_depend_on_the_threads(threads: int) -> None:
     torch.manual_seed(2)

@@ -1,12 +1,13 @@
-"""The fused CPU kernels over whole batches: planes shared out among threads.
+"""The fused CPU kernels over whole batches: maps shared out among threads.
 
-Arrays are C-contiguous, float32 or float64: planes (N C, H W), weights (C, 4, 9) and biases
-(C, 4) of the coefficients u, v, Dx, Dy. A plane is read once and written once; all between happens
-in cache. Sums over a plane are float64 and kept apart, so that no result depends on the threads.
+Arrays are C-contiguous, float32 or float64: maps (N C H W,), weights (C, 4, 9) and biases (C, 4) of
+the coefficients u, v, Dx, Dy. A map is read once and written once; all between happens in cache.
+Sums are float64 from one buffer to the next and taken in one order, whatever the threads.
 """
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numba
@@ -29,48 +30,64 @@ from condense.layers.kernels.plane import (
     ZERO,
     Array,
     Grid,
-    clear_halo,
+    fill_halo,
     index,
     kernel,
     load,
     make_grid,
+    mark,
     parallel_kernel,
     relu,
     unload,
+    with_lanes,
 )
 
 BOUNDARIES = {"periodic": PERIODIC, "zero": ZERO, "replicate": REPLICATE}
 SCHEMES = {"reference": REFERENCE, "conservative": CONSERVATIVE}
 # Below this many cells a thread, waking one costs more than it saves.
 CELLS_WORTH_A_THREAD = 8192
+# Small maps of one channel share a buffer of about so many cells, which fits in a core's cache.
+CELLS_OF_A_BUFFER = 4096
 _one_call_at_a_time = threading.Lock()  # numba's fallback thread pool does not allow two
 
 
 class Layout(NamedTuple):
-    """How planes lie in their buffers, and the numbers of the update."""
+    """How a batch lies in memory and in the buffers.
 
+    Args:
+        images: N.
+        channels: C.
+        groups: Maps of one channel share a buffer; so many buffers make the batch.
+        grid: Layout of a buffer.
+    """
+
+    images: int
+    channels: int
+    groups: int
     grid: Grid
-    physics: Physics
 
 
-def layout(
-    planes: Array,
-    size: tuple[int, int],
+def layout(shape: Sequence[int], dx: int = 1, dy: int = 1, boundary: str = "zero") -> Layout:
+    """For maps of a shape (N, C, H, W)."""
+    images, channels, height, width = shape
+    most = max(1, min(images, CELLS_OF_A_BUFFER // (height * width)))
+    grid = make_grid(height, width, most, dx, dy, BOUNDARIES[boundary])
+    return Layout(images, channels, -(-images // most) * channels, grid)
+
+
+def physics(
+    kind: Any,
     same: bool,
     dt: float,
     dx: int,
     dy: int,
     scheme: str,
-    boundary: str,
     source: bool,
     at_rest: bool,
-) -> Layout:
-    """For maps of `size` (H, W); the numbers come in the type of the planes."""
-    kind = planes.dtype.type
+) -> Physics:
+    """The numbers of the update in the type of the maps, `kind`."""
     numbers = (dt / dx, dt / dy, dt / dx**2, dt / dy**2, 2 * dt if source else 0, 1, 0.5, 0)
-    rates = tuple(map(kind, numbers))
-    physics = Physics._make((*rates, SCHEMES[scheme], same, at_rest))
-    return Layout(make_grid(*size, dx, dy, BOUNDARIES[boundary]), physics)
+    return Physics._make((*map(kind, numbers), SCHEMES[scheme], same, at_rest))
 
 
 def fold(
@@ -106,11 +123,12 @@ def forward(
     floor: float,
     out: Array,
     layout: Layout,
+    physics: Physics,
     steps: int,
 ) -> None:
     """Write max(scale h(K) + shift, floor) to `out`."""
     folded = (weight, bias, scale, shift, h.dtype.type(floor))
-    _share(_forward, _forward_parallel, h, f, *folded, out, *layout, steps)
+    _share(_forward, _forward_parallel, layout, h, f, *folded, out, physics, steps)
 
 
 def backward(
@@ -121,19 +139,23 @@ def backward(
     grad: Array,
     to_h: Array,
     to_f: Array,
-    to_weight: Array,
-    to_bias: Array,
     layout: Layout,
+    physics: Physics,
     steps: int,
-) -> None:
-    """From the gradient of h(K): those of h, f and, per plane, of weight and bias."""
+) -> tuple[Array, Array]:
+    """From the gradient of h(K): those of h and f, written, of weight and bias, returned."""
+    to_weight, to_bias = np.zeros((layout.groups, 4, 9)), np.zeros((layout.groups, 4))
     results = (to_h, to_f, to_weight, to_bias)
-    _share(_backward, _backward_parallel, h, f, weight, bias, grad, *results, *layout, steps)
+    given = (h, f, weight, bias, grad)
+    _share(_backward, _backward_parallel, layout, *given, *results, physics, steps)
+    return _of_channels(to_weight, layout), _of_channels(to_bias, layout)
 
 
-def moments(h: Array, weight: Array, sums: Array, squares: Array, size: tuple[int, int]) -> None:
-    """Per plane, the sums of the four convolutions' results and of their squares, (N C, 4)."""
-    _share(_moments, _moments_parallel, h, weight, sums, squares, make_grid(*size, 1, 1, ZERO))
+def moments(h: Array, weight: Array, layout: Layout) -> tuple[Array, Array]:
+    """Sums of the four convolutions' results and of their squares, (C, 4)."""
+    sums, squares = np.zeros((layout.groups, 4)), np.zeros((layout.groups, 4))
+    _share(_moments, _moments_parallel, layout, h, weight, sums, squares)
+    return _of_channels(sums, layout), _of_channels(squares, layout)
 
 
 def moments_backward(
@@ -143,33 +165,32 @@ def moments_backward(
     slope: Array,
     offset: Array,
     to_h: Array,
-    to_weight: Array,
-    size: tuple[int, int],
-) -> None:
-    """Gradients of h and, per plane, weight if a result r has slope (r + centre) + offset."""
-    gradient = (centre, slope, offset)
-    _share(
-        _moments_backward,
-        _moments_backward_parallel,
-        h,
-        weight,
-        *gradient,
-        to_h,
-        to_weight,
-        make_grid(*size, 1, 1, ZERO),
-    )
+    layout: Layout,
+) -> Array:
+    """Gradients of h, written, and weight if a result r has slope (r + centre) + offset."""
+    to_weight = np.zeros((layout.groups, 4, 9))
+    given = (h, weight, centre, slope, offset)
+    _share(_moments_backward, _moments_backward_parallel, layout, *given, to_h, to_weight)
+    return _of_channels(to_weight, layout)
 
 
-def _share(serial: Any, parallel: Any, planes: Array, *arguments: Any) -> None:
-    """Divide the planes among as many threads as they are worth and torch may use."""
-    worth = planes.size // CELLS_WORTH_A_THREAD
-    parts = max(1, min(torch.get_num_threads(), worth, _cores()))
+def _of_channels(values: Array, layout: Layout) -> Array:
+    """Sum the figures of the buffers (groups, …) over the images: (C, …)."""
+    total: Array = values.reshape(-1, layout.channels, *values.shape[1:]).sum(axis=0)
+    return total
+
+
+def _share(serial: Any, parallel: Any, layout: Layout, *arguments: Any) -> None:
+    """Divide the buffers among as many threads as they are worth and torch may use."""
+    images, channels, groups, grid = layout
+    worth = images * channels * grid.height * grid.width // CELLS_WORTH_A_THREAD
+    parts = max(1, min(torch.get_num_threads(), worth, groups, _cores()))
     if parts == 1:
-        serial(planes, *arguments, 0, len(planes))
+        serial(*arguments, grid, images, 0, groups)
         return
     with _one_call_at_a_time:
         numba.set_num_threads(parts)
-        parallel(planes, *arguments, parts)
+        parallel(*arguments, grid, images, groups, parts)
 
 
 def _cores() -> int:
@@ -207,6 +228,30 @@ def _fold(
         shift[c] = parameters[place + n + c] - slope * parameters[place + 2 * n + c]
 
 
+class Group(NamedTuple):
+    """Maps of one channel that share a buffer.
+
+    Args:
+        channel: Which.
+        lanes: How many maps.
+        start: Element of the first.
+        apart: Elements from one to the next.
+    """
+
+    channel: int
+    lanes: int
+    start: int
+    apart: int
+
+
+@kernel
+def _group(i: int, images: int, channels: int, grid: Grid) -> Group:
+    channel, first = i % channels, i // channels * grid.most
+    area = grid.height * grid.width
+    lanes = min(grid.most, images - first)
+    return Group(channel, lanes, (first * channels + channel) * area, channels * area)
+
+
 @kernel
 def _forward(
     h: Array,
@@ -217,23 +262,27 @@ def _forward(
     shift: Array,
     floor: float,
     out: Array,
-    grid: Grid,
     physics: Physics,
     steps: int,
+    grid: Grid,
+    images: int,
     start: int,
     stop: int,
 ) -> None:
     rows = np.zeros((6 + min(steps + 1, 3), grid.size), h.dtype)
     work = Workspace(rows[0], rows[1], rows[2:6], rows[6:])
-    channels = weight.shape[0]
-    for plane in range(start, stop):
-        c = plane % channels
-        row = advance(h[plane], f[plane], weight[c], bias[c], work, grid, physics, steps)
+    for i in range(start, stop):
+        at = _group(i, images, weight.shape[0], grid)
+        if at.lanes != grid.lanes:
+            grid = with_lanes(grid, at.lanes)
+            rows[0, :] = 0
+        c = at.channel
+        row = advance(h, f, at.start, at.apart, weight[c], bias[c], work, grid, physics, steps)
         last = work.states[row]
         a, b = scale[c], shift[c]
         for k in range(index(grid.first), index(grid.first + grid.visited)):
             last[k] = relu(a * last[k] + b, floor)
-        unload(last, out[plane], grid)
+        unload(last, out, at.start, at.apart, grid)
 
 
 @kernel
@@ -247,55 +296,72 @@ def _backward(
     to_f: Array,
     to_weight: Array,
     to_bias: Array,
-    grid: Grid,
     physics: Physics,
     steps: int,
+    grid: Grid,
+    images: int,
     start: int,
     stop: int,
 ) -> None:
-    rows = np.zeros((7 + steps, grid.size), h.dtype)
-    work = Workspace(rows[0], rows[1], rows[2:6], rows[6:])
-    more = np.zeros((20, grid.size), h.dtype)
-    adjoint = Adjoint(more[0:3], more[3], more[4], more[5:9], more[9:15], more[15:19])
-    incoming = more[19]
-    channels = weight.shape[0]
-    for plane in range(start, stop):
-        c = plane % channels
-        advance(h[plane], f[plane], weight[c], bias[c], work, grid, physics, steps)
-        load(grad[plane], incoming, grid)
-        clear_halo(incoming, grid)
+    rows = np.zeros((17 + steps, grid.size), h.dtype)
+    work = Workspace(rows[0], rows[1], rows[2:6], rows[16:])
+    adjoint = Adjoint(rows[6:9], rows[9], rows[10], rows[11], rows[12:16])
+    inside = np.zeros(grid.size, h.dtype)
+    mark(inside, grid)
+    for i in range(start, stop):
+        at = _group(i, images, weight.shape[0], grid)
+        if at.lanes != grid.lanes:
+            grid = with_lanes(grid, at.lanes)
+            rows[:] = 0
+            inside[:] = 0
+            mark(inside, grid)
+        c = at.channel
+        advance(h, f, at.start, at.apart, weight[c], bias[c], work, grid, physics, steps)
+        if physics.scheme == REFERENCE:
+            fill_halo(work.maps[2], grid)
+            fill_halo(work.maps[3], grid)
+        load(grad, at.start, at.apart, adjoint.h[steps % 3], grid)
         source = work.h if physics.same else work.f
         before = work.h if physics.at_rest else source
-        pull_back(before, work.states, work.maps, incoming, adjoint, grid, physics)
-        for i in range(4):
-            _mask(adjoint.maps[i], work.maps[i], physics.zero)
-        _add(adjoint.h[1], adjoint.h[0] if physics.at_rest else adjoint.f)
+        pull_back(before, work.states, work.maps, adjoint, grid, physics)
+        for j in range(4):
+            _mask(adjoint.maps[j], work.maps[j], inside, physics.zero, grid)
+        _add(adjoint.h[2], adjoint.h[0] if physics.at_rest else adjoint.f, grid)
         if physics.same:
-            _add(adjoint.f, adjoint.h[0])
+            _add(adjoint.f, adjoint.h[0], grid)
         else:
-            unload(adjoint.f, to_f[plane], grid)
+            unload(adjoint.f, to_f, at.start, at.apart, grid)
         pull_back_convolutions(
-            adjoint.maps, weight[c], work.h, adjoint.h[0], to_weight[plane], to_bias[plane], grid
+            adjoint.maps, weight[c], work.h, adjoint.h[0], to_weight[i], to_bias[i], grid
         )
-        unload(adjoint.h[0], to_h[plane], grid)
+        unload(adjoint.h[0], to_h, at.start, at.apart, grid)
 
 
 @kernel
 def _moments(
-    h: Array, weight: Array, sums: Array, squares: Array, grid: Grid, start: int, stop: int
+    h: Array,
+    weight: Array,
+    sums: Array,
+    squares: Array,
+    grid: Grid,
+    images: int,
+    start: int,
+    stop: int,
 ) -> None:
-    rows = np.zeros((5, grid.size), h.dtype)
+    rows = np.zeros((6, grid.size), h.dtype)
     bias = np.zeros(4, h.dtype)
     floor = h.dtype.type(-np.inf)
-    channels = weight.shape[0]
-    for plane in range(start, stop):
-        c = plane % channels
-        load(h[plane], rows[0], grid)
-        clear_halo(rows[0], grid)
-        coefficients(rows[0], weight[c], bias, rows[1:5], grid, floor)
-        for i in range(4):
-            clear_halo(rows[1 + i], grid)
-            sums[plane, i], squares[plane, i] = _sum_and_square(rows[1 + i], grid)
+    mark(rows[5], grid)
+    for i in range(start, stop):
+        at = _group(i, images, weight.shape[0], grid)
+        if at.lanes != grid.lanes:
+            grid = with_lanes(grid, at.lanes)
+            rows[:] = 0
+            mark(rows[5], grid)
+        load(h, at.start, at.apart, rows[0], grid)
+        coefficients(rows[0], weight[at.channel], bias, rows[1:5], grid, floor)
+        for j in range(4):
+            sums[i, j], squares[i, j] = _sum_and_square(rows[1 + j], rows[5], grid)
 
 
 @kernel
@@ -308,26 +374,28 @@ def _moments_backward(
     to_h: Array,
     to_weight: Array,
     grid: Grid,
+    images: int,
     start: int,
     stop: int,
 ) -> None:
-    rows = np.zeros((6, grid.size), h.dtype)
+    rows = np.zeros((7, grid.size), h.dtype)
     to_bias = np.zeros(4, np.float64)
-    floor = h.dtype.type(-np.inf)
-    channels = weight.shape[0]
-    for plane in range(start, stop):
-        c = plane % channels
-        load(h[plane], rows[0], grid)
-        clear_halo(rows[0], grid)
+    floor, zero = h.dtype.type(-np.inf), h.dtype.type(0)
+    mark(rows[6], grid)
+    for i in range(start, stop):
+        at = _group(i, images, weight.shape[0], grid)
+        if at.lanes != grid.lanes:
+            grid = with_lanes(grid, at.lanes)
+            rows[:] = 0
+            mark(rows[6], grid)
+        c = at.channel
+        load(h, at.start, at.apart, rows[0], grid)
         coefficients(rows[0], weight[c], centre[c], rows[1:5], grid, floor)
-        for i in range(4):
-            _scale_and_shift(rows[1 + i], slope[c, i], offset[c, i], grid)
-            clear_halo(rows[1 + i], grid)
+        for j in range(4):
+            _scale_and_shift(rows[1 + j], slope[c, j], offset[c, j], rows[6], zero, grid)
         rows[5, :] = 0
-        pull_back_convolutions(
-            rows[1:5], weight[c], rows[0], rows[5], to_weight[plane], to_bias, grid
-        )
-        unload(rows[5], to_h[plane], grid)
+        pull_back_convolutions(rows[1:5], weight[c], rows[0], rows[5], to_weight[i], to_bias, grid)
+        unload(rows[5], to_h, at.start, at.apart, grid)
 
 
 @parallel_kernel
@@ -340,15 +408,17 @@ def _forward_parallel(
     shift: Array,
     floor: float,
     out: Array,
-    grid: Grid,
     physics: Physics,
     steps: int,
+    grid: Grid,
+    images: int,
+    groups: int,
     parts: int,
 ) -> None:
-    planes = h.shape[0]
+    folded = (weight, bias, scale, shift, floor)
     for i in prange(parts):
-        start, stop = i * planes // parts, (i + 1) * planes // parts
-        _forward(h, f, weight, bias, scale, shift, floor, out, grid, physics, steps, start, stop)
+        part = (i * groups // parts, (i + 1) * groups // parts)
+        _forward(h, f, *folded, out, physics, steps, grid, images, *part)
 
 
 @parallel_kernel
@@ -362,40 +432,34 @@ def _backward_parallel(
     to_f: Array,
     to_weight: Array,
     to_bias: Array,
-    grid: Grid,
     physics: Physics,
     steps: int,
+    grid: Grid,
+    images: int,
+    groups: int,
     parts: int,
 ) -> None:
-    planes = h.shape[0]
+    given = (h, f, weight, bias, grad)
+    results = (to_h, to_f, to_weight, to_bias)
     for i in prange(parts):
-        start, stop = i * planes // parts, (i + 1) * planes // parts
-        _backward(
-            h,
-            f,
-            weight,
-            bias,
-            grad,
-            to_h,
-            to_f,
-            to_weight,
-            to_bias,
-            grid,
-            physics,
-            steps,
-            start,
-            stop,
-        )
+        part = (i * groups // parts, (i + 1) * groups // parts)
+        _backward(*given, *results, physics, steps, grid, images, *part)
 
 
 @parallel_kernel
 def _moments_parallel(
-    h: Array, weight: Array, sums: Array, squares: Array, grid: Grid, parts: int
+    h: Array,
+    weight: Array,
+    sums: Array,
+    squares: Array,
+    grid: Grid,
+    images: int,
+    groups: int,
+    parts: int,
 ) -> None:
-    planes = h.shape[0]
     for i in prange(parts):
-        start, stop = i * planes // parts, (i + 1) * planes // parts
-        _moments(h, weight, sums, squares, grid, start, stop)
+        part = (i * groups // parts, (i + 1) * groups // parts)
+        _moments(h, weight, sums, squares, grid, images, *part)
 
 
 @parallel_kernel
@@ -408,38 +472,43 @@ def _moments_backward_parallel(
     to_h: Array,
     to_weight: Array,
     grid: Grid,
+    images: int,
+    groups: int,
     parts: int,
 ) -> None:
-    planes = h.shape[0]
+    gradient = (centre, slope, offset)
     for i in prange(parts):
-        start, stop = i * planes // parts, (i + 1) * planes // parts
-        _moments_backward(h, weight, centre, slope, offset, to_h, to_weight, grid, start, stop)
+        part = (i * groups // parts, (i + 1) * groups // parts)
+        _moments_backward(h, weight, *gradient, to_h, to_weight, grid, images, *part)
 
 
 @kernel
-def _mask(values: Array, by: Array, zero: float) -> None:
-    """Zero where `by` is not above zero: the derivative of the ReLU that `by` came out of."""
-    for k in range(values.shape[0]):
-        values[k] = zero if by[k] <= zero else values[k]
+def _mask(values: Array, by: Array, inside: Array, zero: float, grid: Grid) -> None:
+    """Zero in the halo and where `by`, which came out of a ReLU, is not above zero."""
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
+        is_zero = (by[k] <= zero) | (inside[k] <= zero)
+        values[k] = zero if is_zero else values[k]
 
 
 @kernel
-def _add(values: Array, to: Array) -> None:
-    for k in range(values.shape[0]):
+def _add(values: Array, to: Array, grid: Grid) -> None:
+    for k in range(index(grid.first), index(grid.first + grid.visited)):
         to[k] += values[k]
 
 
 @kernel
-def _scale_and_shift(values: Array, slope: float, offset: float, grid: Grid) -> None:
+def _scale_and_shift(
+    values: Array, slope: float, offset: float, inside: Array, zero: float, grid: Grid
+) -> None:
     for k in range(index(grid.first), index(grid.first + grid.visited)):
-        values[k] = slope * values[k] + offset
+        values[k] = slope * values[k] + offset if inside[k] > zero else zero
 
 
 @kernel
-def _sum_and_square(values: Array, grid: Grid) -> tuple[float, float]:
+def _sum_and_square(values: Array, inside: Array, grid: Grid) -> tuple[float, float]:
     total, square = np.float64(0), np.float64(0)
     for k in range(index(grid.first), index(grid.first + grid.visited)):
-        value = np.float64(values[k])
+        value = np.float64(values[k]) if inside[k] > 0 else np.float64(0)
         total += value
         square += value * value
     return total, square

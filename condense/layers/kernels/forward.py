@@ -1,4 +1,4 @@
-"""The Global layer on one plane: the coefficients' maps and K time steps of either explicit scheme.
+"""The Global layer on one buffer: the coefficients and K time steps of either explicit scheme.
 
 The formulas are those of `condense.layers.schemes`, which the tests hold these kernels against:
 `reference` as the authors compute it, `conservative` as their paper states the equation.
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from condense.layers.kernels.plane import (
     Array,
     Grid,
-    clear_halo,
     copy,
     fill_halo,
     index,
@@ -74,6 +73,8 @@ class Workspace(NamedTuple):
 def advance(
     h: Array,
     f: Array,
+    start: int,
+    apart: int,
     weight: Array,
     bias: Array,
     work: Workspace,
@@ -81,24 +82,25 @@ def advance(
     physics: Physics,
     steps: int,
 ) -> int:
-    """The row of `work.states` that holds h(K) of one plane, from h(0), f and the weights.
+    """The row of `work.states` that holds h(K) of some maps, from their h(0), f and weights.
 
     Args:
-        h: h(0), row by row (H W,).
+        h: h(0), maps as `load` takes them.
         f: The source alike; not read if `physics.same`.
+        start: Element of the first map.
+        apart: Elements from one map to the next.
         weight: (4, 9), the convolutions of u, v, Dx, Dy with their BatchNorms folded in.
         bias: (4,).
-        work: Buffers, their rubbish welcome.
+        work: Buffers; the halo of `work.h` holds zeros, the rest may hold rubbish.
         grid: Their layout.
         physics: The numbers of the update.
         steps: K.
     """
-    load(h, work.h, grid)
-    clear_halo(work.h, grid)
+    load(h, start, apart, work.h, grid)
     copy(work.h, work.states[0])
     fill_halo(work.states[0], grid)
     if not physics.same:
-        load(f, work.f, grid)
+        load(f, start, apart, work.f, grid)
     maps = work.maps
     coefficients(work.h, weight, bias, maps, grid, physics.zero)
     for i in range(4 if physics.scheme == CONSERVATIVE else 2):
@@ -120,9 +122,9 @@ def coefficients(
     wy = (w[3, 0], w[3, 1], w[3, 2], w[3, 3], w[3, 4], w[3, 5], w[3, 6], w[3, 7], w[3, 8])
     bu, bv, bx, by = bias[0], bias[1], bias[2], bias[3]
     u, v, diff_x, diff_y = maps[U], maps[V], maps[DIFF_X], maps[DIFF_Y]
-    first, stride = index(grid.first), index(grid.stride)
+    first, stride, lanes = index(grid.first), index(grid.stride), index(grid.lanes)
     for k in range(first, first + index(grid.visited)):
-        patch = neighbourhood(h, k, stride)
+        patch = neighbourhood(h, k, stride, lanes)
         u[k] = relu(bu + dot(wu, patch), floor)
         v[k] = relu(bv + dot(wv, patch), floor)
         diff_x[k] = relu(bx + dot(wx, patch), floor)
@@ -130,9 +132,9 @@ def coefficients(
 
 
 @kernel
-def neighbourhood(h: Array, k: Any, stride: Any) -> Patch:
+def neighbourhood(h: Array, k: Any, stride: Any, one: Any) -> Patch:
     """The 3x3 values around element k, row by row."""
-    above, below, one = k - stride, k + stride, index(1)
+    above, below = k - stride, k + stride
     return (
         *(h[above - one], h[above], h[above + one]),
         *(h[k - one], h[k], h[k + one]),
@@ -182,7 +184,7 @@ def _step_reference(
     grid: Grid,
     p: Physics,
 ) -> None:
-    first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
+    first, x, y = index(grid.first), index(grid.shift_x), index(grid.shift_y)
     i, o = index(now), index(after)
     two_x, two_y = p.diffusion_x + p.diffusion_x, p.diffusion_y + p.diffusion_y
     for k in range(first, first + index(grid.visited)):
@@ -208,7 +210,7 @@ def _step_conservative(
     grid: Grid,
     p: Physics,
 ) -> None:
-    first, x, y = index(grid.first), index(grid.shift_x * grid.stride), index(grid.shift_y)
+    first, x, y = index(grid.first), index(grid.shift_x), index(grid.shift_y)
     i, o = index(now), index(after)
     for k in range(first, first + index(grid.visited)):
         up = p.diffusion_x * (maps[DIFF_X, k] + maps[DIFF_X, k - x])

@@ -62,11 +62,12 @@ def global_layer(
     from condense.layers.kernels import cpu  # noqa: PLC0415 - numba takes a second
 
     out = torch.empty_like(h, memory_format=torch.contiguous_format)
-    planes = _planes(h)
-    source_planes = planes if f is None else _planes(f)
+    maps = _maps(h)
+    source_maps = maps if f is None else _maps(f)
     folded = cpu.fold(_array(parameters), h.shape[1], constants, has_bias, coefficient_eps, out_eps)
-    layout = cpu.layout(planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest)
-    cpu.forward(planes, source_planes, *folded, 0.0, _planes(out), layout, steps)
+    layout = cpu.layout(h.shape, dx, dy, boundary)
+    physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
+    cpu.forward(maps, source_maps, *folded, 0.0, _maps(out), layout, physics, steps)
     return out
 
 
@@ -112,12 +113,13 @@ def evolve(
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
     out = torch.empty_like(h, memory_format=torch.contiguous_format)
-    planes = _planes(h)
-    source_planes = planes if f is None else _planes(f)
-    one, zero = np.ones(h.shape[1], planes.dtype), np.zeros(h.shape[1], planes.dtype)
-    layout = cpu.layout(planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest)
+    maps = _maps(h)
+    source_maps = maps if f is None else _maps(f)
+    one, zero = np.ones(h.shape[1], maps.dtype), np.zeros(h.shape[1], maps.dtype)
     folded = (_array(weight), _array(bias), one, zero)
-    cpu.forward(planes, source_planes, *folded, -math.inf, _planes(out), layout, steps)
+    layout = cpu.layout(h.shape, dx, dy, boundary)
+    physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
+    cpu.forward(maps, source_maps, *folded, -math.inf, _maps(out), layout, physics, steps)
     return out
 
 
@@ -145,17 +147,15 @@ def evolve_backward(
     """Gradients of h, f, weight and bias from that of h(K); the states are computed anew."""
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
-    planes = _planes(h)
-    source_planes = planes if f is None else _planes(f)
+    maps = _maps(h)
+    source_maps = maps if f is None else _maps(f)
     to_h = torch.empty_like(h, memory_format=torch.contiguous_format)
     to_f = torch.empty_like(h if f is not None else h[:0], memory_format=torch.contiguous_format)
-    to_weight = np.zeros((len(planes), 4, 9))
-    to_bias = np.zeros((len(planes), 4))
-    layout = cpu.layout(planes, _size(h), f is None, dt, dx, dy, scheme, boundary, source, at_rest)
-    arguments = (planes, source_planes, _array(weight), _array(bias), _planes(grad))
-    results = (_planes(to_h), _planes(to_f), to_weight, to_bias)
-    cpu.backward(*arguments, *results, layout, steps)
-    return to_h, to_f, _summed(to_weight, h, weight), _summed(to_bias, h, bias)
+    layout = cpu.layout(h.shape, dx, dy, boundary)
+    physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
+    given = (maps, source_maps, _array(weight), _array(bias), _maps(grad))
+    sums = cpu.backward(*given, _maps(to_h), _maps(to_f), layout, physics, steps)
+    return to_h, to_f, _tensor(sums[0], weight), _tensor(sums[1], bias)
 
 
 @evolve_backward.register_fake
@@ -192,12 +192,10 @@ def moments(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
-    planes = _planes(h)
-    sums, squares = (np.zeros((len(planes), 4)) for _ in range(2))
-    cpu.moments(planes, _array(weight), sums, squares, _size(h))
+    sums, squares = cpu.moments(_maps(h), _array(weight), cpu.layout(h.shape))
     count = h.shape[0] * h.shape[2] * h.shape[3]
-    mean = _over_images(sums, h) / count
-    variance = np.maximum(_over_images(squares, h) / count - mean**2, 0)
+    mean = sums / count
+    variance = np.maximum(squares / count - mean**2, 0)
     return _tensor(mean, weight), _tensor(variance, weight)
 
 
@@ -214,14 +212,13 @@ def moments_backward(
     """Gradients of h and weight from those of the moments."""
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
-    planes = _planes(h)
     count = h.shape[0] * h.shape[2] * h.shape[3]
     to_h = torch.empty_like(h, memory_format=torch.contiguous_format)
-    to_weight = np.zeros((len(planes), 4, 9))
-    arguments = (planes, _array(weight), _array(-mean), _array(2 * to_variance / count))
-    results = (_array(to_mean / count), _planes(to_h), to_weight)
-    cpu.moments_backward(*arguments, *results, _size(h))
-    return to_h, _summed(to_weight, h, weight)
+    gradient = (_array(-mean), _array(2 * to_variance / count), _array(to_mean / count))
+    to_weight = cpu.moments_backward(
+        _maps(h), _array(weight), *gradient, _maps(to_h), cpu.layout(h.shape)
+    )
+    return to_h, _tensor(to_weight, weight)
 
 
 @moments_backward.register_fake
@@ -250,25 +247,10 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
     return tensor.detach().contiguous().numpy()
 
 
-def _planes(maps: Tensor) -> np.ndarray[Any, Any]:
-    """(N, C, H, W) as (N C, H W); a view if the maps are contiguous."""
-    images, channels, height, width = maps.shape
-    return _array(maps).reshape(images * channels, height * width)
-
-
-def _size(maps: Tensor) -> tuple[int, int]:
-    return maps.shape[2], maps.shape[3]
-
-
-def _over_images(values: np.ndarray[Any, Any], h: Tensor) -> np.ndarray[Any, Any]:
-    """Sum the figures of planes (N C, …) over the images: (C, …)."""
-    total: np.ndarray[Any, Any] = values.reshape(*h.shape[:2], *values.shape[1:]).sum(axis=0)
-    return total
+def _maps(maps: Tensor) -> np.ndarray[Any, Any]:
+    """All values in one row; a view if the maps are contiguous."""
+    return _array(maps).reshape(-1)
 
 
 def _tensor(values: np.ndarray[Any, Any], like: Tensor) -> Tensor:
     return torch.from_numpy(values).to(like.dtype)
-
-
-def _summed(values: np.ndarray[Any, Any], h: Tensor, like: Tensor) -> Tensor:
-    return _tensor(_over_images(values, h), like)
