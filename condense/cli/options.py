@@ -77,7 +77,8 @@ class LayerOptions:
     ] = None
     dt: Annotated[float | None, typer.Option(help="Time step.")] = None
     scheme: Annotated[
-        str | None, typer.Option(metavar="reference|conservative", help="How global advances.")
+        str | None,
+        typer.Option(metavar="reference|conservative|implicit", help="How global advances."),
     ] = None
     boundary: Annotated[
         str | None, typer.Option(metavar="periodic|zero|replicate", help="Beyond the edge.")

@@ -224,7 +224,7 @@ def _is_observed(layer: "GlobalLayer") -> bool:
 def _has_kernel_form(layer: "GlobalLayer") -> bool:
     coefficients: Any = layer._modules["coefficients"]
     options = coefficients.options
-    if options.product or options.velocity_from == "f":
+    if layer.scheme == "implicit" or options.product or options.velocity_from == "f":
         return False
     if not type(layer.activation) is type(coefficients.activation) is nn.ReLU:
         return False

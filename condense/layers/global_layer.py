@@ -15,6 +15,7 @@ from condense.errors import ConfigError
 from condense.layers import fused
 from condense.layers.authors_names import to_authors
 from condense.layers.coefficients import CoefficientMaps, CoefficientOptions
+from condense.layers.eigenbases import check_solvable
 from condense.layers.options import (
     BlockSpec,
     build_block,
@@ -33,6 +34,8 @@ from condense.layers.tables import ACTIVATIONS, LAYERS
 class GlobalLayer(nn.Module):
     """Lets every pixel see K + 1 pixels far, for the weights of four depthwise convolutions.
 
+    With `scheme="implicit"` it sees the whole map, for the same weights.
+
     Every option is a plain value, so that a plan can hold it.
 
     Args:
@@ -40,7 +43,8 @@ class GlobalLayer(nn.Module):
         steps: K, the number of time steps; with 0 the state is only normalised.
         dt: Time step, in the unit in which velocity is neighbours per time.
         scheme: `reference` is the authors' code with its faults (see `schemes.reference`);
-            `conservative` is the equation as their paper states it.
+            `conservative` is the equation as their paper states it; `implicit` solves its diffusion
+            for the whole map in every step, so that one step couples all pixels of a channel.
         boundary: What h, u, v and D are beyond the edge of the map. The convolutions that make the
             coefficients are zero-padded in any case.
         dx: Pixels from one neighbour to the next along the rows, and the distance between them.
@@ -103,6 +107,8 @@ class GlobalLayer(nn.Module):
         self.dt = dt
         self.scheme: Scheme = scheme
         self.grid = Grid(shift_x=dx, shift_y=dy, dx=dx, dy=dy, boundary=boundary)
+        if scheme == "implicit":
+            check_solvable(self.grid)
         self.before = before
         self.has_source = source
         self.is_residual = residual
@@ -158,9 +164,9 @@ class GlobalLayer(nn.Module):
         with evaluating(self):
             h, f = self.initial_state(x, s1)
             c: Coefficients = self.coefficients(h, f)
-            beyond = is_beyond_bound(c, dt=self.dt, grid=self.grid).double().mean()
+            beyond = is_beyond_bound(c, dt=self.dt, grid=self.grid, scheme=self.scheme)
             growth = rms(self.evolve(h, f, c)) / rms(h).clamp_min(torch.finfo(h.dtype).tiny)
-        return Stability(beyond=beyond.item(), growth=growth.item())
+        return Stability(beyond=beyond.double().mean().item(), growth=growth.item())
 
     def authors_state_dict(self) -> dict[str, Tensor]:
         """Parameters and buffers by the names of the authors' code.

@@ -1,14 +1,17 @@
-"""The advection–diffusion equation of the Global layer, and two ways to advance it in time.
+"""The advection–diffusion equation of the Global layer, and three ways to advance it in time.
 
     ∂H/∂t = ∂(Dx ∂H/∂x)/∂x + ∂(Dy ∂H/∂y)/∂y − ∂(u H)/∂x − ∂(v H)/∂y + f
 
 Every field is (N, C, H, W); the arithmetic is per channel and per pixel. The coefficients u, v, Dx,
-Dy and the source f stay frozen over the K steps. Both schemes are explicit, with three time levels:
-leapfrog for advection and source, DuFort–Frankel for diffusion.
+Dy and the source f stay frozen over the K steps. All schemes have three time levels and leapfrog
+for advection and source. Diffusion is explicit (DuFort–Frankel) in two of them and implicit in the
+third, which is the only one that sees the whole map in one step.
 
 A. Kag, V. Saligrama: Condensing CNNs With Partial Differential Equations, CVPR 2022.
 E. C. Du Fort, S. P. Frankel: Stability Conditions in the Numerical Treatment of Parabolic
 Differential Equations, Mathematical Tables and Other Aids to Computation, 1953.
+P. Concus, G. H. Golub: Use of Fast Direct Methods for the Efficient Numerical Solution of
+Nonseparable Elliptic Equations, SIAM Journal on Numerical Analysis, 1973.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +19,10 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from condense.layers.eigenbases import eigenbasis
 from condense.layers.stencil import Grid, X, Y
 
-Scheme = Literal["reference", "conservative"]
+Scheme = Literal["reference", "conservative", "implicit"]
 
 Step = Callable[[Tensor, Tensor], Tensor]
 """h(k−1), h(k) -> h(k+1)."""
@@ -91,25 +95,51 @@ def conservative(c: Coefficients, f: Tensor | None, *, dt: float, grid: Grid) ->
     rounding. Where D varies it drifts, because S, which weighs h(k−1) and h(k+1), differs from
     pixel to pixel: measured on noise, by up to 6e-5 of the mean within ten steps.
     """
-    scale_x, scale_y = dt / (2 * grid.dx**2), dt / (2 * grid.dy**2)
-    b_ahead_x = scale_x * (c.diff_x + grid.ahead(c.diff_x, X))
-    b_behind_x = scale_x * (c.diff_x + grid.behind(c.diff_x, X))
-    b_ahead_y = scale_y * (c.diff_y + grid.ahead(c.diff_y, Y))
-    b_behind_y = scale_y * (c.diff_y + grid.behind(c.diff_y, Y))
-    s = b_ahead_x + b_behind_x + b_ahead_y + b_behind_y
+    b = _couplings(c, dt=dt, grid=grid)
+    s = _total(b)
 
     def step(before: Tensor, h: Tensor) -> Tensor:
-        diffusion = (
-            b_ahead_x * grid.ahead(h, X)
-            + b_behind_x * grid.behind(h, X)
-            + b_ahead_y * grid.ahead(h, Y)
-            + b_behind_y * grid.behind(h, Y)
-        )
-        uh, vh = c.u * h, c.v * h
-        advection_x = dt / grid.dx * (grid.ahead(uh, X) - grid.behind(uh, X))
-        advection_y = dt / grid.dy * (grid.ahead(vh, Y) - grid.behind(vh, Y))
-        after = (1 - s) * before + 2 * diffusion - advection_x - advection_y
+        outflow_x, outflow_y = _outflow(h, c, dt=dt, grid=grid)
+        after = (1 - s) * before + 2 * _from_neighbours(h, b, grid) - outflow_x - outflow_y
         return (after if f is None else after + 2 * dt * f) / (1 + s)
+
+    return step
+
+
+def implicit(c: Coefficients, f: Tensor | None, *, dt: float, grid: Grid) -> Step:
+    """A step of the same equation in which diffusion couples the whole map, whatever dt.
+
+        (A h)[i, j] = the sum of b (h[i, j] − h[neighbour]) over the four neighbours, b as above
+        Ā: the same with D̄x = (min Dx + max Dx) / 2 in place of Dx, and D̄y, per image and channel
+        (I + 2 Ā) (h(k+1) − h(k−1)) = −2 A h(k−1) − dt/dx [ (u h)[i+1] − (u h)[i−1] ]
+                                      − dt/dy [ (v h)[j+1] − (v h)[j−1] ] + 2 dt f
+
+    Without advection and source that is h(k+1) = (I + 2 Ā)⁻¹ (I + 2 Ā − 2 A) h(k−1): the mean of D
+    is solved for and the rest is explicit. Where D is constant, Ā = A under the periodic and the
+    replicate boundary, and it is h(k+1) = (I + 2 A)⁻¹ h(k−1), backward Euler over 2 dt.
+
+    Ā is diagonal in a basis known in closed form along each axis, so that solving is four products
+    with small matrices: nothing that a counter or ONNX does not know.
+
+    * Why the midrange and not the mean: 2 Ā − A must not be negative for the rest to be stable, for
+      which D̄ >= max D / 2 is enough; the midrange is the D̄ nearest to all values. With the mean the
+      state exploded from dt = 2 on (maps of ReLU of noise); line solves in alternating directions
+      are stable too and closer to the equation where dt D is large and varies, but two to six times
+      slower, and their factors are not the inverse for constant D either. See docs/layers.md.
+    * Stable where dt/dx |u| + dt/dy |v| <= 1 (frozen coefficients), for every D >= 0.
+    * First order in time. With the periodic boundary and without a source the means of h(k+1) and
+      h(k−1) are equal to rounding, for every D; so they are under replicate without velocity.
+    * Under the zero boundary D is zero beyond the edge too, which halves b there, so that A ≠ Ā at
+      the edge even for constant D.
+    """
+    b = _couplings(c, dt=dt, grid=grid)
+    s = _total(b)
+    solve = _solver(c, dt=dt, grid=grid)
+
+    def step(before: Tensor, h: Tensor) -> Tensor:
+        outflow_x, outflow_y = _outflow(h, c, dt=dt, grid=grid)
+        change = 2 * (_from_neighbours(before, b, grid) - s * before) - outflow_x - outflow_y
+        return before + solve(change if f is None else change + 2 * dt * f)
 
     return step
 
@@ -117,6 +147,7 @@ def conservative(c: Coefficients, f: Tensor | None, *, dt: float, grid: Grid) ->
 SCHEMES: Mapping[Scheme, Callable[..., Step]] = {
     "reference": reference,
     "conservative": conservative,
+    "implicit": implicit,
 }
 
 
@@ -150,3 +181,62 @@ def evolve(  # noqa: PLR0913 - the terms of the equation, by their names
     for _ in range(steps):
         before, h = h, step(before, h)
     return h
+
+
+class _Couplings(NamedTuple):
+    """dt/dx² D halfway to each of the four neighbours."""
+
+    ahead_x: Tensor
+    behind_x: Tensor
+    ahead_y: Tensor
+    behind_y: Tensor
+
+
+def _couplings(c: Coefficients, *, dt: float, grid: Grid) -> _Couplings:
+    scale_x, scale_y = dt / (2 * grid.dx**2), dt / (2 * grid.dy**2)
+    return _Couplings(
+        scale_x * (c.diff_x + grid.ahead(c.diff_x, X)),
+        scale_x * (c.diff_x + grid.behind(c.diff_x, X)),
+        scale_y * (c.diff_y + grid.ahead(c.diff_y, Y)),
+        scale_y * (c.diff_y + grid.behind(c.diff_y, Y)),
+    )
+
+
+def _total(b: _Couplings) -> Tensor:
+    return b.ahead_x + b.behind_x + b.ahead_y + b.behind_y
+
+
+def _from_neighbours(h: Tensor, b: _Couplings, grid: Grid) -> Tensor:
+    return (
+        b.ahead_x * grid.ahead(h, X)
+        + b.behind_x * grid.behind(h, X)
+        + b.ahead_y * grid.ahead(h, Y)
+        + b.behind_y * grid.behind(h, Y)
+    )
+
+
+def _outflow(h: Tensor, c: Coefficients, *, dt: float, grid: Grid) -> tuple[Tensor, Tensor]:
+    """dt/dx [ (u h)[i+1] − (u h)[i−1] ] and the same along y: advection over 2 dt."""
+    uh, vh = c.u * h, c.v * h
+    return (
+        dt / grid.dx * (grid.ahead(uh, X) - grid.behind(uh, X)),
+        dt / grid.dy * (grid.ahead(vh, Y) - grid.behind(vh, Y)),
+    )
+
+
+def _solver(c: Coefficients, *, dt: float, grid: Grid) -> Callable[[Tensor], Tensor]:
+    """(I + 2 Ā)⁻¹, by the eigenvectors of Ā along the rows and along the columns."""
+    rows, modes_x = eigenbasis(c.diff_x, X, grid)
+    columns, modes_y = eigenbasis(c.diff_y, Y, grid)
+    eigenvalues = dt / grid.dx**2 * _midrange(c.diff_x) * modes_x[:, None]
+    eigenvalues = eigenvalues + dt / grid.dy**2 * _midrange(c.diff_y) * modes_y
+    factors = 1 / (1 + 2 * eigenvalues)
+
+    def solve(right: Tensor) -> Tensor:
+        return rows @ (factors * (rows.mT @ right @ columns)) @ columns.mT
+
+    return solve
+
+
+def _midrange(field: Tensor) -> Tensor:
+    return (field.amin((2, 3), keepdim=True) + field.amax((2, 3), keepdim=True)) / 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from condense.layers.schemes import Coefficients
+from condense.layers.schemes import Coefficients, Scheme
 from condense.layers.stencil import Grid
 
 
@@ -25,11 +25,12 @@ class Stability:
     growth: float
 
 
-def is_beyond_bound(c: Coefficients, *, dt: float, grid: Grid) -> Tensor:
+def is_beyond_bound(c: Coefficients, *, dt: float, grid: Grid, scheme: Scheme) -> Tensor:
     """Where a step is unstable by von Neumann's condition with frozen coefficients.
 
         Ax = dt/dx u    Ay = dt/dy v    Bx = dt/dx² Dx    By = dt/dy² Dy
-        (Bx + By) (Ax²/Bx + Ay²/By) <= 1;    without diffusion |Ax| + |Ay| <= 1
+        explicit schemes   (Bx + By) (Ax²/Bx + Ay²/By) <= 1;    without diffusion |Ax| + |Ay| <= 1
+        implicit           |Ax| + |Ay| <= 1, whatever the diffusion
 
     Where A is zero, its quotient is zero. Negative D (which ReLU cannot make) is beyond it.
 
@@ -38,10 +39,13 @@ def is_beyond_bound(c: Coefficients, *, dt: float, grid: Grid) -> Tensor:
     """
     ax, ay = dt / grid.dx * c.u, dt / grid.dy * c.v
     bx, by = dt / grid.dx**2 * c.diff_x, dt / grid.dy**2 * c.diff_y
+    pure_advection = ax.abs() + ay.abs() > 1
+    is_negative = (bx < 0) | (by < 0)
+    if scheme == "implicit":
+        return pure_advection | is_negative
     quotients = torch.where(ax == 0, 0, ax**2 / bx) + torch.where(ay == 0, 0, ay**2 / by)
     mixed = (bx + by) * quotients > 1
-    pure_advection = ax.abs() + ay.abs() > 1
-    return torch.where((bx == 0) & (by == 0), pure_advection, mixed) | (bx < 0) | (by < 0)
+    return torch.where((bx == 0) & (by == 0), pure_advection, mixed) | is_negative
 
 
 def rms(field: Tensor) -> Tensor:

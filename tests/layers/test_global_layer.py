@@ -143,7 +143,8 @@ def test_options_act_as_the_equations_say(
 def test_maps_smaller_than_the_shift_work(
     scheme: Scheme, boundary: Boundary, size: tuple[int, int]
 ) -> None:
-    layer = GlobalLayer(3, steps=3, scheme=scheme, boundary=boundary, dx=4, dy=3).eval()
+    shifts = {} if (scheme, boundary) == ("implicit", "replicate") else {"dx": 4, "dy": 3}
+    layer = GlobalLayer(3, steps=3, scheme=scheme, boundary=boundary, **shifts).eval()
     out = layer(torch.randn(2, 3, *size))
     assert out.shape == (2, 3, *size)
     assert out.isfinite().all()
@@ -229,7 +230,14 @@ def test_it_survives_tracing() -> None:
         ({"dx": 0}, "dx must be a whole number >= 1, got 0"),
         ({"dy": 0.5}, "dy must be a whole number >= 1, got 0.5"),
         ({"boundary": "mirror"}, "boundary must be one of periodic, zero, replicate, got 'mirror'"),
-        ({"scheme": "referense"}, "scheme must be one of reference, conservative, got 'referense'"),
+        (
+            {"scheme": "referense"},
+            "scheme must be one of reference, conservative, implicit, got 'referense'",
+        ),
+        (
+            {"scheme": "implicit", "boundary": "replicate", "dx": 2},
+            "scheme implicit with boundary replicate needs dx = dy = 1, got dx = 2, dy = 1",
+        ),
         ({"before": "x"}, "before must be one of f, h, got 'x'"),
         ({"source": "no"}, "source must be true or false, got 'no'"),
         ({"residual": 1}, "residual must be true or false, got 1"),

@@ -18,13 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condense.layers import GlobalLayer
-from condense.layers.schemes import SCHEMES, Coefficients, evolve
+from condense.layers.schemes import Coefficients, evolve
 from condense.layers.stencil import Grid
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed here", allow_module_level=True)
 
 Call = Callable[..., Any]
+SCHEMES = ("reference", "conservative")
 BOUNDARIES = ("periodic", "zero", "replicate")
 DT = 0.2
 SERVER = """

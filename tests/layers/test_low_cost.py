@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -10,10 +11,18 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from condense.errors import ConfigError
-from condense.layers import LAYERS, Connect, MixedConv, build_layer
-from condense.layers.spectra import filtered, largest_squared, spectrum
+from condense.layers import (
+    LAYERS,
+    Connect,
+    MixedConv,
+    build_layer,
+    reaction_diffusion,
+    spectra,
+)
+from condense.layers.spectra import filtered, filtered_by_products, largest_squared, spectrum
 
 LOW_COST = ("linear-mix", "mobilenet", "rd-circulant", "rd-explicit", "rd-implicit")
 STEPS = ("rd-circulant", "rd-explicit", "rd-implicit")
@@ -91,12 +100,105 @@ def test_spectra_are_the_eigenvalues_of_the_matrices(size: Size) -> None:
     k = dense(depthwise(stencils), size, periodic=True)
     found = torch.fft.irfft2(values * torch.fft.rfft2(y), s=size[1:])
     torch.testing.assert_close(found.flatten(1), y.flatten(1) @ k.T, **EXACT)
-    product = filtered(y, values.abs().square())
-    torch.testing.assert_close(product.flatten(1), y.flatten(1) @ (k.T @ k).T, **EXACT)
+    for form in (filtered, filtered_by_products):
+        product = form(y, values.abs().square())
+        torch.testing.assert_close(product.flatten(1), y.flatten(1) @ (k.T @ k).T, **EXACT)
     circular = layer("rd-circulant", size[0])
     k = dense(circulant(circular.stencils), size, periodic=True)
     largest = circular.eigenvalues(*size[1:]).amax()
     torch.testing.assert_close(largest, torch.linalg.eigvalsh(k.T @ k)[-1], **EXACT)
+    for form in (filtered, filtered_by_products):
+        product = form(y, circular.eigenvalues(*size[1:]), axes=(1, 2, 3))
+        torch.testing.assert_close(product.flatten(1), y.flatten(1) @ (k.T @ k).T, **EXACT)
+
+
+def optimised(step: Any) -> None:
+    optimizer = torch.optim.SGD(step.parameters(), lr=0.5)
+    with torch.enable_grad():
+        step(random(2, 3, 4, 5)).square().sum().backward()
+    optimizer.step()
+
+
+def loaded(step: Any) -> None:
+    values = step.state_dict()
+    step.load_state_dict({name: 0.5 * value for name, value in values.items()})
+
+
+def assigned(step: Any) -> None:
+    for parameter in step.parameters():
+        parameter.data.mul_(0.5)  # which no version counter sees
+
+
+def rounded(step: Any) -> None:
+    step.to(torch.bfloat16).to(torch.float64)
+
+
+@pytest.mark.parametrize("change", [optimised, loaded, assigned, rounded, None])
+@pytest.mark.parametrize("learn_dt", [False, True])
+@pytest.mark.parametrize("name", STEPS)
+def test_what_is_remembered_is_forgotten_with_the_weights(
+    name: str, learn_dt: bool, change: Callable[[Any], None] | None
+) -> None:
+    step, y = layer(name, 3, dt=2.0, learn_dt=learn_dt), random(2, 3, 4, 5)
+    with torch.no_grad():
+        first = step(y)
+        torch.testing.assert_close(step(y), first, rtol=0, atol=0)
+        for size in ((4, 5), (5, 4), (4, 5)):
+            if change is not None:
+                change(step)
+            y = random(2, 3, *size)
+            torch.testing.assert_close(step(y), deepcopy(step)(y), rtol=0, atol=0)
+            with torch.enable_grad():
+                torch.testing.assert_close(step(y).detach(), step(y), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_spectrum_is_computed_once_for_many_images(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    plain = reaction_diffusion.squared
+
+    def counted(values: Tensor) -> Tensor:
+        calls.append(values.shape)
+        return plain(values)
+
+    monkeypatch.setattr(reaction_diffusion, "squared", counted)
+    monkeypatch.setattr(spectra, "squared", counted)
+    step, y = layer(name, 3), random(2, 3, 4, 5)
+    with torch.no_grad():
+        for _ in range(3):
+            step(y)
+    assert len(calls) == 1
+    step(y)
+    assert len(calls) == 2  # with gradients it is part of the graph
+    with torch.no_grad(), FlopCounterMode(display=False):
+        step(y)
+    assert len(calls) == 3  # what is counted computes everything
+
+
+@pytest.mark.parametrize("size", [(4, 5), (7, 6)])
+def test_a_step_beyond_the_bound_runs_at_the_bound_and_says_it(size: tuple[int, int]) -> None:
+    y = random(2, 3, *size)
+    for name, where in (("rd-explicit", ()), ("rd-circulant", size)):
+        step = layer(name, 3, dt=50.0)
+        bound = step.largest_dt(*where)
+        assert bound < 50
+        slower = layer(name, 3, dt=bound)
+        slower.load_state_dict(step.state_dict())
+        torch.testing.assert_close(step(y), slower(y))
+        gentle = layer(name, 3, dt=bound / 2)
+        assert gentle.largest_dt(*where) == bound
+        assert not torch.allclose(gentle(y), step(y))
+
+
+@pytest.mark.parametrize("name", ["rd-implicit", "rd-circulant"])
+def test_the_exported_form_is_the_layer_without_a_transform(name: str) -> None:
+    step, y = layer(name, 3, dt=0.7), random(2, 3, 5, 6)
+    program = torch.export.export(step, (y,))
+    names = [str(node.target) for node in program.graph.nodes]
+    assert not any("rfft" in found for found in names)
+    torch.testing.assert_close(program.module()(y), step(y), **EXACT)
 
 
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 12))

@@ -7,15 +7,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condense.layers import Coefficients, GlobalLayer, Grid, evolve
+from condense.layers import Coefficients, GlobalLayer, Grid, Scheme, evolve
 from condense.layers.stability import is_beyond_bound
 
 positive = st.floats(0.01, 3)
 
 
-def beyond(u: float, v: float, dif_x: float, dif_y: float, dt: float = 1.0) -> bool:
+def beyond(
+    u: float,
+    v: float,
+    dif_x: float,
+    dif_y: float,
+    dt: float = 1.0,
+    scheme: Scheme = "conservative",
+) -> bool:
     fields = (torch.full((1, 1, 1, 1), value).double() for value in (u, v, dif_x, dif_y))
-    return bool(is_beyond_bound(Coefficients(*fields), dt=dt, grid=Grid()))
+    return bool(is_beyond_bound(Coefficients(*fields), dt=dt, grid=Grid(), scheme=scheme))
 
 
 @given(u=positive, v=positive, dif_x=positive, dif_y=positive, dt=positive)
@@ -53,6 +60,22 @@ def test_the_bound_separates_decay_from_growth(u: float, is_stable: bool) -> Non
     after = evolve(h, None, c, before=h, dt=1.0, steps=400, grid=Grid(), scheme="conservative")
     assert beyond(u, 0.0, 0.5, 0.0) is not is_stable
     assert bool(after.abs().max() < 100) is is_stable
+
+
+@pytest.mark.parametrize("dif", [(0.0, 0.0), (0.5, 0.0), (0.02, 40.0)])
+@pytest.mark.parametrize(("u", "is_stable"), [(0.6, True), (0.8, False)])
+def test_the_implicit_bound_is_that_of_advection(
+    u: float, is_stable: bool, dif: tuple[float, float]
+) -> None:
+    """Whatever the diffusion: enough for stability, and needed where there is none."""
+    torch.manual_seed(0)
+    h = torch.randn(1, 1, 16, 16, dtype=torch.float64)
+    c = Coefficients(*(torch.full_like(h, value) for value in (u, 0.35, *dif)))
+    after = evolve(h, None, c, before=h, dt=1.0, steps=400, grid=Grid(), scheme="implicit")
+    assert beyond(u, 0.35, *dif, scheme="implicit") is not is_stable
+    if is_stable or dif == (0.0, 0.0):
+        assert bool(after.abs().max() < 100) is is_stable
+    assert beyond(0, 0, -1, 1, scheme="implicit")
 
 
 def test_a_quarter_of_the_pixels_is_beyond_it_at_initialisation() -> None:
