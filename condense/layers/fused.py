@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils import _python_dispatch
 
 from condense.errors import CondenseError
-from condense.layers.kernels import ops
+from condense.layers.kernels import ops, training
 
 if TYPE_CHECKING:
     from condense.layers.global_layer import GlobalLayer
@@ -72,10 +72,10 @@ def enable_gpu_kernels() -> None:
         raise CondenseError(
             "the GPU kernels need Triton, which is not installed", hint="pip install triton"
         )
-    from condense.layers.kernels import gpu  # noqa: PLC0415
+    from condense.layers.kernels import gpu, gpu_moments  # noqa: PLC0415
 
     gpu.register()
-    _gpu = gpu
+    _gpu = gpu_moments
 
 
 def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
@@ -85,6 +85,8 @@ def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
         h and f, both (N, C, H, W) -> (N, C, H, W).
     """
     source = None if f is h else f
+    if layer.training and not h.is_cuda:
+        return _forward_in_training(layer, h, source)
     if layer.training or torch.is_grad_enabled():
         weight, bias = _folded(layer, h)
         return F.relu(layer.bn_out(ops.evolve(h, source, weight, bias, *_numbers(layer))))
@@ -99,6 +101,31 @@ def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
         out_norm.eps,
         *_numbers(layer),
     )
+    return result
+
+
+def _forward_in_training(layer: "GlobalLayer", h: Tensor, source: Tensor | None) -> Tensor:
+    maps, out_norm = _maps(layer), layer.bn_out
+    norms = [norm for _, norm in maps]
+    out, _, mean, variance, out_mean, out_variance = training.layer_in_training(
+        h,
+        source,
+        torch.stack([conv.weight.flatten(1) for conv, _ in maps], 1),
+        torch.stack([norm.weight for norm in norms], 1),
+        torch.stack([norm.bias for norm in norms], 1),
+        out_norm.weight,
+        out_norm.bias,
+        list(layer.coefficients.options.constant_diffusion or ()),
+        norms[0].eps,
+        out_norm.eps,
+        *_numbers(layer),
+    )
+    if maps[0][0].bias is not None:
+        mean = mean[:, : len(maps)] + torch.stack([conv.bias for conv, _ in maps], 1)
+    count = h.numel() // h.shape[1]
+    _move_averages(norms, mean.detach(), variance, count)
+    _move_averages([out_norm], out_mean[:, None], out_variance[:, None], count)
+    result: Tensor = out
     return result
 
 
@@ -140,13 +167,13 @@ def _of_norm(norm: Any) -> list[Tensor]:
 def _folded(layer: "GlobalLayer", h: Tensor) -> tuple[Tensor, Tensor]:
     """Weight (C, 4, 9) and bias (C, 4) with the BatchNorms folded in, differentiable.
 
-    In training the BatchNorms take the batch's moments, and their running averages move on.
+    In training, on a GPU, these take the batch's moments, and their running averages move on.
     """
     maps = _maps(layer)
     weight = torch.stack([conv.weight.flatten(1) for conv, _ in maps], 1)
     norms = [norm for _, norm in maps]
     if layer.training:
-        mean, variance = ops.moments(h, _filled(weight, 0.0))
+        mean, variance = _gpu.moments(h, _filled(weight, 0.0))
         mean, variance = mean[:, : len(maps)], variance[:, : len(maps)]
         if maps[0][0].bias is not None:
             mean = mean + torch.stack([conv.bias for conv, _ in maps], 1)
@@ -198,8 +225,8 @@ def _fits(layer: "GlobalLayer", h: Tensor) -> bool:
         and h.device.type in ("cpu", "cuda")
         and h.ndim == 4
         and h.shape[1] == layer.channels
-        and h.numel() > 0
-        and (_gpu is None or not h.is_cuda or _gpu.fits(h))
+        and h.numel() > (h.shape[1] if layer.training else 0)  # torch's BatchNorm says why
+        and (_gpu is None or not h.is_cuda or _gpu.gpu.fits(h))
         and not torch.is_autocast_enabled(h.device.type)
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_exporting()

@@ -235,16 +235,17 @@ def test_the_kernel_lives_in_a_compiled_graph() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # inside opcheck
-@pytest.mark.parametrize("op", ["global_layer", "evolve", "moments"])
+@pytest.mark.parametrize("op", ["global_layer", "evolve", "layer_in_training"])
 def test_operators_obey_torch(op: str) -> None:
     h = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     weight, bias = torch.randn(3, 4, 9).double(), torch.randn(3, 4).double()
     numbers = (2, 0.2, 1, 1, "reference", "periodic", True, False)
     flat = torch.rand(3 * (4 * 13 + 4)).double() + 0.5
+    affine = (torch.rand(3).double(), torch.rand(3).double())
     arguments: dict[str, tuple[Any, ...]] = {
         "global_layer": (h, None, flat, [], False, 3.0, 1e-5, *numbers),
         "evolve": (h.requires_grad_(), None, weight.requires_grad_(), bias, *numbers),
-        "moments": (h.requires_grad_(), weight.requires_grad_()),
+        "layer_in_training": (h, None, weight, bias, bias, *affine, [], 1e-5, 1e-5, *numbers),
     }
     checks = ["test_schema", "test_faketensor"]  # global_layer is for inference: no gradient
     if op != "global_layer":

@@ -5,49 +5,25 @@ the coefficients u, v, Dx, Dy. A map is read once and written once; all between 
 Sums are float64 from one buffer to the next and taken in one order, whatever the threads.
 """
 
-import math
 import threading
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import torch
-from numba import prange
 
-from condense.layers.kernels.backward import Adjoint, pull_back, pull_back_convolutions
-from condense.layers.kernels.forward import (
-    CONSERVATIVE,
-    REFERENCE,
-    Physics,
-    Workspace,
-    advance,
-    coefficients,
-)
-from condense.layers.kernels.plane import (
-    PERIODIC,
-    REPLICATE,
-    ZERO,
-    Array,
-    Grid,
-    fill_halo,
-    index,
-    kernel,
-    load,
-    make_grid,
-    mark,
-    parallel_kernel,
-    relu,
-    unload,
-    with_lanes,
-)
+from condense.layers.kernels import batches
+from condense.layers.kernels.forward import CONSERVATIVE, REFERENCE, Physics
+from condense.layers.kernels.plane import PERIODIC, REPLICATE, ZERO, Array, Grid, make_grid
 
 BOUNDARIES = {"periodic": PERIODIC, "zero": ZERO, "replicate": REPLICATE}
 SCHEMES = {"reference": REFERENCE, "conservative": CONSERVATIVE}
 # Below this many cells a thread, waking one costs more than it saves.
 CELLS_WORTH_A_THREAD = 8192
-# Small maps of one channel share a buffer of about so many cells, which fits in a core's cache.
+# Small maps of one channel share a buffer, which fits in a core's cache.
 CELLS_OF_A_BUFFER = 4096
+MOST_LANES = 16
 _one_call_at_a_time = threading.Lock()  # numba's fallback thread pool does not allow two
 
 
@@ -67,14 +43,16 @@ class Layout(NamedTuple):
     grid: Grid
 
 
-def layout(shape: Sequence[int], dx: int = 1, dy: int = 1, boundary: str = "zero") -> Layout:
+@lru_cache
+def layout(shape: tuple[int, ...], dx: int = 1, dy: int = 1, boundary: str = "zero") -> Layout:
     """For maps of a shape (N, C, H, W)."""
     images, channels, height, width = shape
-    most = max(1, min(images, CELLS_OF_A_BUFFER // (height * width)))
+    most = max(1, min(images, MOST_LANES, CELLS_OF_A_BUFFER // (height * width)))
     grid = make_grid(height, width, most, dx, dy, BOUNDARIES[boundary])
     return Layout(images, channels, -(-images // most) * channels, grid)
 
 
+@lru_cache
 def physics(
     kind: Any,
     same: bool,
@@ -109,7 +87,7 @@ def fold(
     for i, constant in enumerate(constants):
         bias[:, 2 + i] = constant
     learnt = 4 - len(constants)
-    _fold(parameters, learnt, has_bias, coefficient_eps, out_eps, weight, bias, scale, shift)
+    batches.fold(parameters, learnt, has_bias, coefficient_eps, out_eps, weight, bias, scale, shift)
     return weight, bias, scale, shift
 
 
@@ -120,15 +98,49 @@ def forward(
     bias: Array,
     scale: Array,
     shift: Array,
-    floor: float,
     out: Array,
     layout: Layout,
     physics: Physics,
     steps: int,
 ) -> None:
-    """Write max(scale h(K) + shift, floor) to `out`."""
-    folded = (weight, bias, scale, shift, h.dtype.type(floor))
-    _share(_forward, _forward_parallel, layout, h, f, *folded, out, physics, steps)
+    """Write max(scale h(K) + shift, 0) to `out`."""
+    folded = (weight, bias, scale, shift)
+    loops = (batches.forward, batches.forward_parallel)
+    _share(loops, layout, h, f, *folded, out, physics, steps)
+
+
+def evolve(
+    h: Array,
+    f: Array,
+    weight: Array,
+    bias: Array,
+    out: Array,
+    layout: Layout,
+    physics: Physics,
+    steps: int,
+) -> Array:
+    """Write h(K) to `out`. Returns its sum and that of its squares, (C, 2)."""
+    sums = np.zeros((layout.groups, 2))
+    loops = (batches.evolve, batches.evolve_parallel)
+    _share(loops, layout, h, f, weight, bias, out, sums, physics, steps)
+    return _of_channels(sums, layout)
+
+
+def rectify(h: Array, scale: Array, shift: Array, out: Array, layout: Layout) -> None:
+    """Write max(scale h + shift, 0) to `out`; scale and shift are (C,)."""
+    loops = (batches.rectify, batches.rectify_parallel)
+    _share_maps(loops, layout, h, scale, shift, out)
+
+
+def rectify_backward(
+    h: Array, scale: Array, shift: Array, grad: Array, layout: Layout
+) -> tuple[Array, Array]:
+    """Sums of g and of g h, both (C,); g is `grad` where the ReLU let it pass."""
+    sums = np.zeros((layout.images * layout.channels, 2))
+    loops = (batches.rectify_backward, batches.rectify_backward_parallel)
+    _share_maps(loops, layout, h, scale, shift, grad, sums)
+    total = _of_channels(sums, layout)
+    return total[:, 0], total[:, 1]
 
 
 def backward(
@@ -137,24 +149,42 @@ def backward(
     weight: Array,
     bias: Array,
     grad: Array,
+    norm: Array,
     to_h: Array,
     to_f: Array,
     layout: Layout,
     physics: Physics,
     steps: int,
 ) -> tuple[Array, Array]:
-    """From the gradient of h(K): those of h and f, written, of weight and bias, returned."""
+    """From the gradient of h(K): those of h and f, written, of weight and bias, returned.
+
+    Args:
+        h: h(0); so are the others as in `evolve`.
+        f: The source.
+        weight: Of the convolutions.
+        bias: Of the convolutions.
+        grad: Gradient of h(K), or of max(scale h(K) + shift, 0) if there is a `norm`.
+        norm: (C, 5) or (0, 5). Each row is scale, shift and three numbers that make the gradient of
+            h(K): the first times what the ReLU let pass, plus the second times h(K), plus the last.
+        to_h: Where the gradient of h goes.
+        to_f: Where that of f goes, if f is not h.
+        layout: Of the batch.
+        physics: The numbers of the update.
+        steps: K.
+    """
     to_weight, to_bias = np.zeros((layout.groups, 4, 9)), np.zeros((layout.groups, 4))
+    given = (h, f, weight, bias, grad, norm)
     results = (to_h, to_f, to_weight, to_bias)
-    given = (h, f, weight, bias, grad)
-    _share(_backward, _backward_parallel, layout, *given, *results, physics, steps)
+    loops = (batches.backward, batches.backward_parallel)
+    _share(loops, layout, *given, *results, physics, steps)
     return _of_channels(to_weight, layout), _of_channels(to_bias, layout)
 
 
 def moments(h: Array, weight: Array, layout: Layout) -> tuple[Array, Array]:
     """Sums of the four convolutions' results and of their squares, (C, 4)."""
     sums, squares = np.zeros((layout.groups, 4)), np.zeros((layout.groups, 4))
-    _share(_moments, _moments_parallel, layout, h, weight, sums, squares)
+    loops = (batches.moments, batches.moments_parallel)
+    _share(loops, layout, h, weight, sums, squares)
     return _of_channels(sums, layout), _of_channels(squares, layout)
 
 
@@ -167,10 +197,11 @@ def moments_backward(
     to_h: Array,
     layout: Layout,
 ) -> Array:
-    """Gradients of h, written, and weight if a result r has slope (r + centre) + offset."""
+    """Gradients of h, added to `to_h`, and weight if a result r has slope (r + centre) + offset."""
     to_weight = np.zeros((layout.groups, 4, 9))
     given = (h, weight, centre, slope, offset)
-    _share(_moments_backward, _moments_backward_parallel, layout, *given, to_h, to_weight)
+    loops = (batches.moments_backward, batches.moments_backward_parallel)
+    _share(loops, layout, *given, to_h, to_weight)
     return _of_channels(to_weight, layout)
 
 
@@ -180,335 +211,33 @@ def _of_channels(values: Array, layout: Layout) -> Array:
     return total
 
 
-def _share(serial: Any, parallel: Any, layout: Layout, *arguments: Any) -> None:
-    """Divide the buffers among as many threads as they are worth and torch may use."""
-    images, channels, groups, grid = layout
-    worth = images * channels * grid.height * grid.width // CELLS_WORTH_A_THREAD
-    parts = max(1, min(torch.get_num_threads(), worth, groups, _cores()))
+def _share(loops: tuple[Any, Any], layout: Layout, *arguments: Any) -> None:
+    """Divide the buffers among threads."""
+    given = (*arguments, layout.grid, layout.images)
+    _call(loops, layout.groups, layout, *given)
+
+
+def _share_maps(loops: tuple[Any, Any], layout: Layout, *arguments: Any) -> None:
+    """Divide the maps among threads."""
+    grid = layout.grid
+    area = grid.height * grid.width
+    _call(loops, layout.images * layout.channels, layout, *arguments, area)
+
+
+def _call(loops: tuple[Any, Any], count: int, layout: Layout, *arguments: Any) -> None:
+    """With as many threads as the batch is worth and torch may use."""
+    grid = layout.grid
+    worth = layout.images * layout.channels * grid.height * grid.width // CELLS_WORTH_A_THREAD
+    parts = max(1, min(torch.get_num_threads(), worth, count, _cores()))
+    serial, parallel = loops
     if parts == 1:
-        serial(*arguments, grid, images, 0, groups)
+        serial(*arguments, 0, count)
         return
     with _one_call_at_a_time:
         numba.set_num_threads(parts)
-        parallel(*arguments, grid, images, groups, parts)
+        parallel(*arguments, count, parts)
 
 
 def _cores() -> int:
     cores: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at run time
     return cores
-
-
-@kernel
-def _fold(
-    parameters: Array,
-    learnt: int,
-    has_bias: bool,
-    coefficient_eps: float,
-    out_eps: float,
-    weight: Array,
-    bias: Array,
-    scale: Array,
-    shift: Array,
-) -> None:
-    n = scale.shape[0]
-    place = 0
-    for i in range(learnt):
-        norm = place + (10 * n if has_bias else 9 * n)
-        for c in range(n):
-            variance = parameters[norm + 3 * n + c]
-            slope = parameters[norm + c] / math.sqrt(variance + coefficient_eps)
-            own = parameters[place + 9 * n + c] if has_bias else 0.0
-            for k in range(9):
-                weight[c, i, k] = slope * parameters[place + 9 * c + k]
-            bias[c, i] = parameters[norm + n + c] + slope * (own - parameters[norm + 2 * n + c])
-        place = norm + 4 * n
-    for c in range(n):
-        slope = parameters[place + c] / math.sqrt(parameters[place + 3 * n + c] + out_eps)
-        scale[c] = slope
-        shift[c] = parameters[place + n + c] - slope * parameters[place + 2 * n + c]
-
-
-class Group(NamedTuple):
-    """Maps of one channel that share a buffer.
-
-    Args:
-        channel: Which.
-        lanes: How many maps.
-        start: Element of the first.
-        apart: Elements from one to the next.
-    """
-
-    channel: int
-    lanes: int
-    start: int
-    apart: int
-
-
-@kernel
-def _group(i: int, images: int, channels: int, grid: Grid) -> Group:
-    channel, first = i % channels, i // channels * grid.most
-    area = grid.height * grid.width
-    lanes = min(grid.most, images - first)
-    return Group(channel, lanes, (first * channels + channel) * area, channels * area)
-
-
-@kernel
-def _forward(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    scale: Array,
-    shift: Array,
-    floor: float,
-    out: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    start: int,
-    stop: int,
-) -> None:
-    rows = np.zeros((6 + min(steps + 1, 3), grid.size), h.dtype)
-    work = Workspace(rows[0], rows[1], rows[2:6], rows[6:])
-    for i in range(start, stop):
-        at = _group(i, images, weight.shape[0], grid)
-        if at.lanes != grid.lanes:
-            grid = with_lanes(grid, at.lanes)
-            rows[0, :] = 0
-        c = at.channel
-        row = advance(h, f, at.start, at.apart, weight[c], bias[c], work, grid, physics, steps)
-        last = work.states[row]
-        a, b = scale[c], shift[c]
-        for k in range(index(grid.first), index(grid.first + grid.visited)):
-            last[k] = relu(a * last[k] + b, floor)
-        unload(last, out, at.start, at.apart, grid)
-
-
-@kernel
-def _backward(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    grad: Array,
-    to_h: Array,
-    to_f: Array,
-    to_weight: Array,
-    to_bias: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    start: int,
-    stop: int,
-) -> None:
-    rows = np.zeros((17 + steps, grid.size), h.dtype)
-    work = Workspace(rows[0], rows[1], rows[2:6], rows[16:])
-    adjoint = Adjoint(rows[6:9], rows[9], rows[10], rows[11], rows[12:16])
-    inside = np.zeros(grid.size, h.dtype)
-    mark(inside, grid)
-    for i in range(start, stop):
-        at = _group(i, images, weight.shape[0], grid)
-        if at.lanes != grid.lanes:
-            grid = with_lanes(grid, at.lanes)
-            rows[:] = 0
-            inside[:] = 0
-            mark(inside, grid)
-        c = at.channel
-        advance(h, f, at.start, at.apart, weight[c], bias[c], work, grid, physics, steps)
-        if physics.scheme == REFERENCE:
-            fill_halo(work.maps[2], grid)
-            fill_halo(work.maps[3], grid)
-        load(grad, at.start, at.apart, adjoint.h[steps % 3], grid)
-        source = work.h if physics.same else work.f
-        before = work.h if physics.at_rest else source
-        pull_back(before, work.states, work.maps, adjoint, grid, physics)
-        for j in range(4):
-            _mask(adjoint.maps[j], work.maps[j], inside, physics.zero, grid)
-        _add(adjoint.h[2], adjoint.h[0] if physics.at_rest else adjoint.f, grid)
-        if physics.same:
-            _add(adjoint.f, adjoint.h[0], grid)
-        else:
-            unload(adjoint.f, to_f, at.start, at.apart, grid)
-        pull_back_convolutions(
-            adjoint.maps, weight[c], work.h, adjoint.h[0], to_weight[i], to_bias[i], grid
-        )
-        unload(adjoint.h[0], to_h, at.start, at.apart, grid)
-
-
-@kernel
-def _moments(
-    h: Array,
-    weight: Array,
-    sums: Array,
-    squares: Array,
-    grid: Grid,
-    images: int,
-    start: int,
-    stop: int,
-) -> None:
-    rows = np.zeros((6, grid.size), h.dtype)
-    bias = np.zeros(4, h.dtype)
-    floor = h.dtype.type(-np.inf)
-    mark(rows[5], grid)
-    for i in range(start, stop):
-        at = _group(i, images, weight.shape[0], grid)
-        if at.lanes != grid.lanes:
-            grid = with_lanes(grid, at.lanes)
-            rows[:] = 0
-            mark(rows[5], grid)
-        load(h, at.start, at.apart, rows[0], grid)
-        coefficients(rows[0], weight[at.channel], bias, rows[1:5], grid, floor)
-        for j in range(4):
-            sums[i, j], squares[i, j] = _sum_and_square(rows[1 + j], rows[5], grid)
-
-
-@kernel
-def _moments_backward(
-    h: Array,
-    weight: Array,
-    centre: Array,
-    slope: Array,
-    offset: Array,
-    to_h: Array,
-    to_weight: Array,
-    grid: Grid,
-    images: int,
-    start: int,
-    stop: int,
-) -> None:
-    rows = np.zeros((7, grid.size), h.dtype)
-    to_bias = np.zeros(4, np.float64)
-    floor, zero = h.dtype.type(-np.inf), h.dtype.type(0)
-    mark(rows[6], grid)
-    for i in range(start, stop):
-        at = _group(i, images, weight.shape[0], grid)
-        if at.lanes != grid.lanes:
-            grid = with_lanes(grid, at.lanes)
-            rows[:] = 0
-            mark(rows[6], grid)
-        c = at.channel
-        load(h, at.start, at.apart, rows[0], grid)
-        coefficients(rows[0], weight[c], centre[c], rows[1:5], grid, floor)
-        for j in range(4):
-            _scale_and_shift(rows[1 + j], slope[c, j], offset[c, j], rows[6], zero, grid)
-        rows[5, :] = 0
-        pull_back_convolutions(rows[1:5], weight[c], rows[0], rows[5], to_weight[i], to_bias, grid)
-        unload(rows[5], to_h, at.start, at.apart, grid)
-
-
-@parallel_kernel
-def _forward_parallel(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    scale: Array,
-    shift: Array,
-    floor: float,
-    out: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    groups: int,
-    parts: int,
-) -> None:
-    folded = (weight, bias, scale, shift, floor)
-    for i in prange(parts):
-        part = (i * groups // parts, (i + 1) * groups // parts)
-        _forward(h, f, *folded, out, physics, steps, grid, images, *part)
-
-
-@parallel_kernel
-def _backward_parallel(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    grad: Array,
-    to_h: Array,
-    to_f: Array,
-    to_weight: Array,
-    to_bias: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    groups: int,
-    parts: int,
-) -> None:
-    given = (h, f, weight, bias, grad)
-    results = (to_h, to_f, to_weight, to_bias)
-    for i in prange(parts):
-        part = (i * groups // parts, (i + 1) * groups // parts)
-        _backward(*given, *results, physics, steps, grid, images, *part)
-
-
-@parallel_kernel
-def _moments_parallel(
-    h: Array,
-    weight: Array,
-    sums: Array,
-    squares: Array,
-    grid: Grid,
-    images: int,
-    groups: int,
-    parts: int,
-) -> None:
-    for i in prange(parts):
-        part = (i * groups // parts, (i + 1) * groups // parts)
-        _moments(h, weight, sums, squares, grid, images, *part)
-
-
-@parallel_kernel
-def _moments_backward_parallel(
-    h: Array,
-    weight: Array,
-    centre: Array,
-    slope: Array,
-    offset: Array,
-    to_h: Array,
-    to_weight: Array,
-    grid: Grid,
-    images: int,
-    groups: int,
-    parts: int,
-) -> None:
-    gradient = (centre, slope, offset)
-    for i in prange(parts):
-        part = (i * groups // parts, (i + 1) * groups // parts)
-        _moments_backward(h, weight, *gradient, to_h, to_weight, grid, images, *part)
-
-
-@kernel
-def _mask(values: Array, by: Array, inside: Array, zero: float, grid: Grid) -> None:
-    """Zero in the halo and where `by`, which came out of a ReLU, is not above zero."""
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        is_zero = (by[k] <= zero) | (inside[k] <= zero)
-        values[k] = zero if is_zero else values[k]
-
-
-@kernel
-def _add(values: Array, to: Array, grid: Grid) -> None:
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        to[k] += values[k]
-
-
-@kernel
-def _scale_and_shift(
-    values: Array, slope: float, offset: float, inside: Array, zero: float, grid: Grid
-) -> None:
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        values[k] = slope * values[k] + offset if inside[k] > zero else zero
-
-
-@kernel
-def _sum_and_square(values: Array, inside: Array, grid: Grid) -> tuple[float, float]:
-    total, square = np.float64(0), np.float64(0)
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        value = np.float64(values[k]) if inside[k] > 0 else np.float64(0)
-        total += value
-        square += value * value
-    return total, square

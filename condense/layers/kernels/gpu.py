@@ -41,8 +41,6 @@ def register() -> None:
         (ops.global_layer, global_layer),
         (ops.evolve, evolve),
         (ops.evolve_backward, evolve_backward),
-        (ops.moments, moments),
-        (ops.moments_backward, moments_backward),
     ):
         operator.register_kernel("cuda", function)
 
@@ -112,7 +110,7 @@ def evolve_backward(
 
 
 def moments(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance of the convolutions, as `ops.moments`."""
+    """Mean and (biased) variance of the convolutions, as `gpu_moments.moments`."""
     problem, (images, channels) = _problem(h), h.shape[:2]
     mean, variance = (weight.new_full((channels, 4), torch.nan) for _ in range(2))
     if h.numel() == 0:
@@ -129,7 +127,7 @@ def moments(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def moments_backward(
     to_mean: Tensor, to_variance: Tensor, mean: Tensor, h: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of h and weight, as `ops.moments_backward`."""
+    """Gradients of h and weight, as `gpu_moments.moments_backward`."""
     to_h, problem = _empty(h), _problem(h)
     if h.numel() == 0:
         return to_h, torch.zeros_like(weight)

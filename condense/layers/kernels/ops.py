@@ -1,15 +1,12 @@
 """The fused kernels as torch operators, differentiable, known to torch.compile and torch.export.
 
-`global_layer` is a whole layer in eval mode. Two operators and their gradients make one in
-training; the BatchNorms between them are ordinary torch arithmetic on (C, 4) tensors:
-
-    moments(h, weight)            mean and variance of the four convolutions' results
-    evolve(h, f, weight, bias)    h(K), with the BatchNorms folded into weight and bias
+`global_layer` is a whole layer in eval mode without a gradient. Where one is wanted, `evolve` gives
+h(K), the coefficients' BatchNorms folded into weight and bias by ordinary torch arithmetic on
+(C, 4) tensors. Training on a CPU has an operator of its own: `kernels.training`.
 
 A. Kag, V. Saligrama: Condensing CNNs With Partial Differential Equations, CVPR 2022.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -62,12 +59,14 @@ def global_layer(
     from condense.layers.kernels import cpu  # noqa: PLC0415 - numba takes a second
 
     out = torch.empty_like(h, memory_format=torch.contiguous_format)
-    maps = _maps(h)
-    source_maps = maps if f is None else _maps(f)
-    folded = cpu.fold(_array(parameters), h.shape[1], constants, has_bias, coefficient_eps, out_eps)
-    layout = cpu.layout(h.shape, dx, dy, boundary)
+    maps = as_maps(h)
+    source_maps = maps if f is None else as_maps(f)
+    folded = cpu.fold(
+        as_array(parameters), h.shape[1], constants, has_bias, coefficient_eps, out_eps
+    )
+    layout = cpu.layout(tuple(h.shape), dx, dy, boundary)
     physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
-    cpu.forward(maps, source_maps, *folded, 0.0, _maps(out), layout, physics, steps)
+    cpu.forward(maps, source_maps, *folded, as_maps(out), layout, physics, steps)
     return out
 
 
@@ -113,13 +112,12 @@ def evolve(
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
     out = torch.empty_like(h, memory_format=torch.contiguous_format)
-    maps = _maps(h)
-    source_maps = maps if f is None else _maps(f)
-    one, zero = np.ones(h.shape[1], maps.dtype), np.zeros(h.shape[1], maps.dtype)
-    folded = (_array(weight), _array(bias), one, zero)
-    layout = cpu.layout(h.shape, dx, dy, boundary)
+    maps = as_maps(h)
+    source_maps = maps if f is None else as_maps(f)
+    layout = cpu.layout(tuple(h.shape), dx, dy, boundary)
     physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
-    cpu.forward(maps, source_maps, *folded, -math.inf, _maps(out), layout, physics, steps)
+    given = (maps, source_maps, as_array(weight), as_array(bias))
+    cpu.evolve(*given, as_maps(out), layout, physics, steps)
     return out
 
 
@@ -147,15 +145,16 @@ def evolve_backward(
     """Gradients of h, f, weight and bias from that of h(K); the states are computed anew."""
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
-    maps = _maps(h)
-    source_maps = maps if f is None else _maps(f)
+    maps = as_maps(h)
+    source_maps = maps if f is None else as_maps(f)
     to_h = torch.empty_like(h, memory_format=torch.contiguous_format)
     to_f = torch.empty_like(h if f is not None else h[:0], memory_format=torch.contiguous_format)
-    layout = cpu.layout(h.shape, dx, dy, boundary)
+    layout = cpu.layout(tuple(h.shape), dx, dy, boundary)
     physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
-    given = (maps, source_maps, _array(weight), _array(bias), _maps(grad))
-    sums = cpu.backward(*given, _maps(to_h), _maps(to_f), layout, physics, steps)
-    return to_h, to_f, _tensor(sums[0], weight), _tensor(sums[1], bias)
+    no_norm = np.empty((0, 5), maps.dtype)
+    given = (maps, source_maps, as_array(weight), as_array(bias), as_maps(grad), no_norm)
+    sums = cpu.backward(*given, as_maps(to_h), as_maps(to_f), layout, physics, steps)
+    return to_h, to_f, as_tensor(sums[0], weight), as_tensor(sums[1], bias)
 
 
 @evolve_backward.register_fake
@@ -183,74 +182,16 @@ def _evolve_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 evolve.register_autograd(_evolve_gradients, setup_context=_remember)
 
 
-@torch.library.custom_op("condense::moments", mutates_args=(), device_types="cpu")
-def moments(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance of zero-padded 3x3 depthwise convolutions over batch and map.
-
-    Shape:
-        h (N, C, H, W), weight (C, 4, 9) -> two of (C, 4).
-    """
-    from condense.layers.kernels import cpu  # noqa: PLC0415
-
-    sums, squares = cpu.moments(_maps(h), _array(weight), cpu.layout(h.shape))
-    count = h.shape[0] * h.shape[2] * h.shape[3]
-    mean = sums / count
-    variance = np.maximum(squares / count - mean**2, 0)
-    return _tensor(mean, weight), _tensor(variance, weight)
-
-
-@moments.register_fake
-def _(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    shape = (h.shape[1], 4)
-    return weight.new_empty(shape), weight.new_empty(shape)
-
-
-@torch.library.custom_op("condense::moments_backward", mutates_args=(), device_types="cpu")
-def moments_backward(
-    to_mean: Tensor, to_variance: Tensor, mean: Tensor, h: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients of h and weight from those of the moments."""
-    from condense.layers.kernels import cpu  # noqa: PLC0415
-
-    count = h.shape[0] * h.shape[2] * h.shape[3]
-    to_h = torch.empty_like(h, memory_format=torch.contiguous_format)
-    gradient = (_array(-mean), _array(2 * to_variance / count), _array(to_mean / count))
-    to_weight = cpu.moments_backward(
-        _maps(h), _array(weight), *gradient, _maps(to_h), cpu.layout(h.shape)
-    )
-    return to_h, _tensor(to_weight, weight)
-
-
-@moments_backward.register_fake
-def _(
-    _to_mean: Tensor, _to_variance: Tensor, _mean: Tensor, h: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(h, memory_format=torch.contiguous_format), torch.empty_like(weight)
-
-
-def _remember_moments(
-    ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]
-) -> None:
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _moments_gradients(ctx: Any, to_mean: Tensor, to_variance: Tensor) -> tuple[Tensor, Tensor]:
-    h, weight, mean = ctx.saved_tensors
-    grads: tuple[Tensor, Tensor] = moments_backward(to_mean, to_variance, mean, h, weight)
-    return grads
-
-
-moments.register_autograd(_moments_gradients, setup_context=_remember_moments)
-
-
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+def as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Its memory, if it is contiguous."""
     return tensor.detach().contiguous().numpy()
 
 
-def _maps(maps: Tensor) -> np.ndarray[Any, Any]:
+def as_maps(maps: Tensor) -> np.ndarray[Any, Any]:
     """All values in one row; a view if the maps are contiguous."""
-    return _array(maps).reshape(-1)
+    return as_array(maps).reshape(-1)
 
 
-def _tensor(values: np.ndarray[Any, Any], like: Tensor) -> Tensor:
+def as_tensor(values: np.ndarray[Any, Any], like: Tensor) -> Tensor:
+    """Of the same type as `like`."""
     return torch.from_numpy(values).to(like.dtype)

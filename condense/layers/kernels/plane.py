@@ -115,10 +115,10 @@ def load(source: Array, start: int, apart: int, buffer: Array, grid: Grid) -> No
         buffer: Where they go.
         grid: Its layout.
     """
-    lanes, width, height = index(grid.lanes), index(grid.width), index(grid.height)
+    lanes, width = index(grid.lanes), index(grid.width)
     for m in range(lanes):
         at, row = index(start) + m * index(apart), index(grid.first) + m
-        for _ in range(height):
+        for _ in range(grid.height):
             if lanes == index(1):
                 for j in range(width):
                     buffer[row + j] = source[at + j]
@@ -132,10 +132,10 @@ def load(source: Array, start: int, apart: int, buffer: Array, grid: Grid) -> No
 @kernel
 def unload(buffer: Array, to: Array, start: int, apart: int, grid: Grid) -> None:
     """Copy the maps in a buffer out, the other way round than `load`."""
-    lanes, width, height = index(grid.lanes), index(grid.width), index(grid.height)
+    lanes, width = index(grid.lanes), index(grid.width)
     for m in range(lanes):
         at, row = index(start) + m * index(apart), index(grid.first) + m
-        for _ in range(height):
+        for _ in range(grid.height):
             if lanes == index(1):
                 for j in range(width):
                     to[at + j] = buffer[row + j]
