@@ -1,4 +1,4 @@
-"""`condense bench`: layers, stages and the training loop, timed on this machine."""
+"""`condense bench`: layers, stages, convolutions and the training loop, timed on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from condense.errors import CondenseError, ConfigError
 SUFFIXES = (".svg", ".html", ".htm")
 
 bench = typer.Typer(
-    help="Time layers, stages and the training loop on this machine.", no_args_is_help=True
+    help="Time layers, stages, convolutions and the training loop on this machine.",
+    no_args_is_help=True,
 )
 
 
@@ -115,6 +116,42 @@ def stages(
     _show(session, found.to_dict(), output)
 
 
+def convs(
+    session: Session,
+    at: Annotated[
+        str, typer.Option(metavar="CxHxW", help="The maps, where something else is varied.")
+    ] = "128x32x32",
+    sizes: Annotated[
+        str, typer.Option(metavar="N,…", help="Rows and columns of the maps; none for no panel.")
+    ] = "8,16,32,64",
+    kernel_sizes: Annotated[
+        str, typer.Option(metavar="K,…", help="Of the kernels; elsewhere it is the first of them.")
+    ] = "3,5,7",
+    channels: Annotated[
+        str, typer.Option(metavar="C,…", help="Numbers of channels; none for no panel.")
+    ] = "32,64,128,256,512",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", min=1, help="Maps at a time.")
+    ] = 4,
+    repeats: Annotated[int, typer.Option(min=2, help="Rounds of timing.")] = 20,
+    output: OutputOption = None,
+) -> None:
+    """Time the low-cost convolutions against the full one, by size, kernel and channels."""
+    from condense.measurement.bench_convs import Point, bench_convs, sweeps
+
+    _check_output(session, output)
+    kernels = _whole(kernel_sizes, "--kernel-sizes")
+    fixed = Point(channels=_square(at)[0], size=_square(at)[1], kernel_size=kernels[0])
+    panels = sweeps(
+        fixed,
+        sizes=_whole(sizes, "--sizes") if sizes != "none" else [],
+        kernel_sizes=kernels if len(kernels) > 1 else [],
+        channels=_whole(channels, "--channels") if channels != "none" else [],
+    )
+    found = bench_convs(panels, batch_size=batch_size, repeats=repeats, device=session.torch_device)
+    _show(session, found.to_dict(), output)
+
+
 def loop(
     session: Session,
     arch: Annotated[
@@ -137,7 +174,7 @@ def loop(
     _show(session, found.to_dict(), output)
 
 
-for function in (layers, stages, loop):
+for function in (layers, stages, convs, loop):
     command(bench, function)
 
 
@@ -146,6 +183,14 @@ def _whole(text: str, option: str) -> list[int]:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ConfigError(f"{option} is {text!r}, expected whole numbers with commas between")
     return [int(part) for part in parts]
+
+
+def _square(text: str) -> tuple[int, int]:
+    """Channels and side of square maps."""
+    found = size(text, "--at")
+    if found is None or found[1] != found[2]:
+        raise ConfigError(f"--at is {text!r}, expected square maps", hint="for example 128x32x32")
+    return found[0], found[1]
 
 
 def _check_output(session: Session, output: Path | None) -> None:

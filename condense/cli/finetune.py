@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
+from condense.cli.convert import NO_CONTROL
 from condense.cli.options import DataOption, Loading, ModelArgument
 from condense.cli.progress import progress_for
 from condense.cli.session import Session
@@ -71,7 +72,10 @@ def finetune(
     if spec is None:
         raise ConfigError("there is no data to learn from", hint="--data cifar10.npz, for example")
     original = load_original(run)
-    with_control = control and model is None and run.artefact("control") is not None
+    exists = (run.artefact("converted") or {}).get("has_control", True)
+    if control and model is None and not exists:
+        session.note(NO_CONTROL)
+    with_control = exists and control and model is None and run.artefact("control") is not None
     pairs = {"converted": "finetuned"} | ({"control": "control_finetuned"} if with_control else {})
     if not resume:
         session.refuse_to_overwrite(*(f"{trained}.pt" for trained in pairs.values()))

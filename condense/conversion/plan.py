@@ -3,20 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, get_args
 
 from condense.errors import ConfigError
+from condense.layers.options import check_choice
 
 SCHEMA = 1
+Scope = Literal["stage", "conv"]
+"""What is replaced: the repeats of a stage, or single convolutions."""
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+MIX = "linear-mix"
+"""The layer that can take a single convolution's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
-    """New layers in the place of a stage's repeats.
+    """New layers in the place of a stage's repeats, or of one convolution.
 
     Args:
-        stage: The stage's name.
-        blocks: Names of the blocks that go, in the order in which they run.
+        stage: The stage's name; for a convolution outside all stages its own.
+        blocks: Names of the blocks that go, in the order in which they run; or the convolution's.
         layer: Name in `condense.layers.LAYERS`.
         count: New layers, one behind the other.
         channels: Of the maps.
@@ -67,16 +73,20 @@ class Plan:
     """All that `apply` needs, beside the original model.
 
     Args:
-        replacements: One for each stage that is converted.
+        replacements: One for each stage that is converted, or for each convolution.
         input_size: (C, H, W) that the stages were found with.
         seed: The new layers' first values are drawn with it.
-        control: Leave the new layers out: the network that shows what they are worth.
-        verdicts: For each stage of the model, whether it was chosen and why; plain values.
+        scope: What is replaced.
+        control: Leave the new layers out: the network that shows what they are worth. There is none
+            of scope `conv`, where no block goes.
+        verdicts: For each stage of the model (each convolution), whether it was chosen and why;
+            plain values.
     """
 
     replacements: tuple[Replacement, ...]
     input_size: tuple[int, int, int]
     seed: int = 0
+    scope: Scope = "stage"
     control: bool = False
     verdicts: tuple[dict[str, Any], ...] = ()
 
@@ -88,13 +98,23 @@ class Plan:
         _check(isinstance(self.control, bool), "control", "true or false", self.control)
         _check(_are(self.verdicts, dict), "verdicts", "a list of mappings", self.verdicts)
         _check(_are(self.replacements, Replacement), "replacements", "a list", self.replacements)
+        self._check_scope()
         names = [name for item in self.replacements for name in item.blocks]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ConfigError(f"a plan replaces each block once, {min(twice)!r} appears twice")
 
+    @property
+    def has_control(self) -> bool:
+        """Whether leaving the new layers out gives a network."""
+        return self.scope == "stage"
+
     def as_control(self) -> "Plan":
-        """The same plan without the new layers."""
+        """The same plan without the new layers.
+
+        Raises:
+            ConfigError: If there is no such network.
+        """
         return replace(self, control=True)
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,6 +124,7 @@ class Plan:
             "replacements": [item.to_dict() for item in self.replacements],
             "input_size": list(self.input_size),
             "seed": self.seed,
+            "scope": self.scope,
             "control": self.control,
             "verdicts": [dict(verdict) for verdict in self.verdicts],
         }
@@ -128,6 +149,23 @@ class Plan:
             "verdicts": _tuple(values.get("verdicts", ())),
         }
         return cls(**own)
+
+    def _check_scope(self) -> None:
+        check_choice("a plan's scope", self.scope, SCOPES)
+        if self.has_control:
+            return
+        if self.control:
+            raise ConfigError(
+                "a plan of scope 'conv' removes no block, so it has no control",
+                hint="hold the converted model against the original",
+            )
+        for item in self.replacements:
+            plain = len(item.blocks) == item.count == 1 and not item.options
+            if item.layer != MIX or not plain:
+                raise ConfigError(
+                    f"a plan of scope 'conv' puts one {MIX} without options in the place of each "
+                    f"convolution, got {item.count} x {item.layer} for {', '.join(item.blocks)}"
+                )
 
 
 def _check_keys(values: object, known: list[str], *, required: tuple[str, ...]) -> None:

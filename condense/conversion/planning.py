@@ -9,8 +9,10 @@ from torch import nn
 from condense.analysis import Stage, Stages, analyze, measure_stages
 from condense.analysis.measuring import new_layers, split_steps
 from condense.conversion.budget import OutOfReachError, Target, amount, fewest, parse_target
-from condense.conversion.plan import Plan, Replacement
+from condense.conversion.convolutions import check_conv_scope, plan_convolutions
+from condense.conversion.plan import SCOPES, Plan, Replacement, Scope
 from condense.errors import ConfigError, NothingToConvertError
+from condense.layers.options import check_choice
 
 Selection = str | Stages | Stage | Sequence[str | Stage]
 """`all`, `auto`, names (also joined by commas), or stages of an analysis."""
@@ -42,6 +44,7 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
     stages: Selection = "all",
     *,
     layer: str = "global",
+    scope: Scope = "stage",
     keep: int = 1,
     options: Mapping[str, Any] | None = None,
     count: int = 1,
@@ -57,6 +60,9 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
         stages: `all` (every convertible one), `auto` (those whose replacement measured faster
             here), names, or stages of an analysis. Measured stages are not measured again.
         layer: Name in `condense.layers.LAYERS`.
+        scope: `stage` replaces the repeats of stages; `conv` leaves all blocks where they are and
+            replaces each fitting convolution in the stages (with `all`, anywhere in the network)
+            by a cheaper one with what fits of its weights. That is for `linear-mix`.
         keep: Blocks that stay in each stage.
         options: Of each new layer; `steps` is their number if the layer has no such option.
         count: New layers in each stage.
@@ -70,11 +76,17 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
         TargetNotMetError: If the target is out of reach; its `plan` comes nearest.
         ConfigError: If a name, an option or a number is not what it has to be.
     """
+    check_choice("scope", scope, SCOPES)
     own, count = split_steps(layer, options, count)
+    if scope == "conv":
+        check_conv_scope(layer, keep, options or {}, count)
+        _check_unmeasured(stages, target)
     recipe = Recipe(layer=layer, keep=keep, count=count, options=own)
     found = (
         stages if isinstance(stages, Stages) else analyze(model, _size(model, stages, input_size))
     )
+    if scope == "conv":
+        return plan_convolutions(model, found, _asked(found, stages), seed=seed)
     allowed, refused = _selected(found, stages, recipe)
     wanted = parse_target(target) if isinstance(target, str) else target
     if wanted is not None or stages == "auto":
@@ -92,6 +104,16 @@ def make_plan(  # noqa: PLR0913 - the command's options, one to one
     if wanted is not None and expected is not None and expected > wanted.limit(found.totals):
         raise _out_of_reach(plan, found, wanted, expected)
     return plan
+
+
+def _check_unmeasured(stages: Selection, target: str | Target | None) -> None:
+    """Convolutions are chosen by name, not by what was measured."""
+    for name, is_given in (("stages 'auto'", stages == "auto"), ("a target", target is not None)):
+        if is_given:
+            raise ConfigError(
+                f"scope 'conv' does not go with {name}, which compares what replaces whole stages",
+                hint="use --stages all, or name stages",
+            )
 
 
 def _size(model: nn.Module, stages: Selection, given: Sequence[int] | None) -> Sequence[int]:

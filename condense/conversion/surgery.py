@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from condense.analysis.failures import describe_failure
+from condense.conversion.convolutions import mixed
 from condense.conversion.plan import Plan, Replacement
 from condense.errors import CondenseError, NothingToConvertError
 from condense.layers import build_layer
@@ -21,7 +22,8 @@ def apply(plan: Plan, model: nn.Module) -> nn.Module:
     """A copy of `model` with `plan` applied; its attribute `plan` holds the plan.
 
     The first of a stage's repeats gives its place to the new layers, the others to `nn.Identity`;
-    in a control all of them are. Every other module keeps its weights, hooks and mode.
+    in a control all of them are. A plan of scope `conv` gives each convolution's place to one that
+    begins with what fits of its weights. Every other module keeps its weights, hooks and mode.
 
     Args:
         plan: From `make_plan` or `Plan.from_dict`.
@@ -105,7 +107,10 @@ def _check_channels(plan: Plan, model: nn.Module) -> None:
 def _drawn(plan: Plan, modules: Sequence[Sequence[nn.Module]]) -> Iterator[nn.Module]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(plan.seed)
-        drawn = [_build(item) for item in plan.replacements]
+        drawn = [
+            _build(item) if plan.scope == "stage" else mixed(blocks[0], item.blocks[0])
+            for item, blocks in zip(plan.replacements, modules, strict=True)
+        ]
     for layers, (block, *_) in zip(drawn, modules, strict=True):
         like = next(block.parameters(), torch.empty(0))
         yield layers.to(device=like.device, dtype=like.dtype).train(block.training)

@@ -1,4 +1,4 @@
-"""A benchmark for people: a table, an HTML page with bars, an SVG picture."""
+"""A benchmark for people: a table, an HTML page with a picture, the picture alone as SVG."""
 
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from condense.reporting.bench_curves import curves_svg
 from condense.reporting.figures import milliseconds, percent
 from condense.reporting.html import STYLE
 from condense.reporting.picture import Bar, bars, sheet
@@ -45,7 +46,7 @@ def bench_html(document: Mapping[str, Any]) -> str:
     )
     parts = [
         f"<h1>{escape(document['subject'])}</h1>",
-        *(bars(title, items, label=LABEL) for title, items in _pictures(document)),
+        *_drawn(document),
         *(f"<p>{escape(line)}</p>" for line in _lines(document)),
         *(_html_table(title, figures) for title, figures in _sections(document)),
         f"<h2>Measured with</h2><dl>{facts}</dl>",
@@ -60,8 +61,18 @@ def bench_html(document: Mapping[str, Any]) -> str:
 
 
 def bench_svg(document: Mapping[str, Any]) -> str:
-    """The bars alone, as a file."""
+    """The bars or curves alone, as a file."""
+    if document["kind"] == "convs":
+        return curves_svg(document)
     return sheet(list(_pictures(document)), label=LABEL)
+
+
+def _drawn(document: Mapping[str, Any]) -> Iterator[str]:
+    if document["kind"] == "convs":
+        yield f"<figure>{curves_svg(document)}</figure>"
+        return
+    for title, items in _pictures(document):
+        yield bars(title, items, label=LABEL)
 
 
 def _sections(document: Mapping[str, Any]) -> Iterator[Section]:

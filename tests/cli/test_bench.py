@@ -109,6 +109,48 @@ def test_stages_without_anything_to_remove(condense: Any) -> None:
     assert "no stage has repeats to hold a layer against" in result.stderr
 
 
+CONVS = ("bench", "convs", "--at", "4x6x6", "--repeats", "2", "-b", "1")
+
+
+def test_convolutions_by_size_kernel_and_channels(condense: Any, tmp_path: Path) -> None:
+    values = ("--sizes", "4,6", "--kernel-sizes", "3,5", "--channels", "2,4")
+    found = document_of(condense(*CONVS, *values, "--json", "-o", "convs.svg"))
+    assert found["kind"] == "convs"
+    assert len(found["figures"]) == 3 * 2 * 5
+    for figure in found["figures"]:
+        assert set(figure) >= FIGURE
+        expected = {"image size": "size", "kernel size": "kernel_size", "channels": "channels"}
+        assert figure[expected[figure["axis"]]] == figure["value"]
+        assert (figure["ratio"] == [1.0, 1.0, 1.0]) >= (figure["convolution"] == "full")
+    assert "by kernel size" in (tmp_path / "convs.svg").read_text()
+
+
+def test_a_panel_may_be_left_out(condense: Any) -> None:
+    words = ("--sizes", "none", "--kernel-sizes", "5", "--channels", "2")
+    result = condense(*CONVS, *words, "-o", "convs.html")
+    assert result.exit_code == 0, result.stderr
+    assert "by channels (image size 6, kernel size 5), batch 1" in result.stdout
+    assert "by image size" not in result.stdout
+    assert "2: circulant" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--at", "4x6x8"), "--at is '4x6x8', expected square maps"),
+        (("--at", "4"), "--at is '4', expected CxHxW"),
+        (("--kernel-sizes", "3,4"), "kernel_size must be odd, got 4"),
+        (("--sizes", "none", "--kernel-sizes", "3", "--channels", "none"), "nothing to vary"),
+        (("--channels", "few"), "--channels is 'few'"),
+        (("-o", "convs.png"), "convs.png does not say what to draw"),
+    ],
+)
+def test_convolutions_that_cannot_be(condense: Any, words: tuple[str, ...], message: str) -> None:
+    result = condense(*CONVS, *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
 def test_the_loop_beside_bare_steps(condense: Any, tmp_path: Path) -> None:
     words = ("bench", "loop", "resnet20", "--batch-size", "4", "--steps", "2")
     found = document_of(condense(*words, "--json", "-o", "loop.html"))
@@ -161,7 +203,7 @@ def test_analyze_measures_once_unless_fresh_is_asked_for(
     assert document_of(again) != first
 
 
-def test_help_names_all_three(condense: Any) -> None:
+def test_help_names_all_four(condense: Any) -> None:
     result = condense("bench", "--help")
     assert result.exit_code == 0
-    assert all(name in result.stdout for name in ("layers", "stages", "loop"))
+    assert all(name in result.stdout for name in ("layers", "stages", "convs", "loop"))

@@ -215,3 +215,79 @@ def test_new_layers_are_fitted_to_what_they_replace(analysed) -> None:
     changed = {key for key in one if not torch.equal(one[key], two[key])}
     assert changed
     assert all(key.startswith("layer1.1.") for key in changed)
+
+
+CONVOLUTIONS = ("--layer", "linear-mix", "--scope", "conv")
+
+
+def test_convolutions_keep_their_blocks_and_have_no_control(analysed) -> None:
+    result = analysed("convert", *CONVOLUTIONS, "--stages", "layer1")
+    assert result.exit_code == 0
+    assert "layer1: 10 convolutions become linear-mix\n" in result.stdout
+    assert "conv1 and 10 more: kept; not asked for\n" in result.stdout
+    assert "control" not in result.stdout
+    assert result.stderr == (
+        "no control: no block is removed; hold the converted model against the original\n"
+        "next: condense finetune --data DATA\n"
+    )
+    assert not Path("condense-run/control.pt").exists()
+    plan = json.loads(Path("condense-run/plan.json").read_text())
+    assert plan["scope"] == "conv"
+    follow = analysed("convert", "--plan", "condense-run/plan.json", "--force", "--json", "-q")
+    assert json.loads(follow.stdout)["plan"] == plan
+
+
+@pytest.mark.slow
+def test_convolutions_all_the_way(analysed, hashes) -> None:
+    """After a conversion of stages, whose control and finetuned models must not be taken for it."""
+    short = ("--epochs", "1", "--limit", "128", "--batch-size", "64")
+    assert analysed("convert").exit_code == 0
+    assert analysed("finetune", "--data", "digits", *short).exit_code == 0
+    refused = analysed("convert", *CONVOLUTIONS)
+    assert (refused.exit_code, refused.stdout) == (3, "")
+    assert analysed("convert", *CONVOLUTIONS, "--force").exit_code == 0
+    result = analysed("finetune", *short, "--force")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("no control: no block is removed")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["original", "finetuned"]
+    report = analysed("report", "--json", "--repeats", "2", "--runtimes", "torch")
+    found = json.loads(report.stdout)
+    models = {model["role"]: model for model in found["models"]}
+    assert models.keys() == {"original", "converted", "finetuned"}
+    assert {model["depth_blocks"] for model in models.values()} == {10}
+    assert models["finetuned"]["params"] < models["original"]["params"] / 3
+    said = " ".join(found["warnings"])
+    assert "finetuned has no control, as its conversion changed convolutions" in said
+    assert "control is left out: control.pt is missing" in said
+    assert "control_finetuned is left out: its control no longer fits" in said
+    assert analysed("export").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--scope", "conv"], "scope 'conv' needs the layer linear-mix, got 'global'"),
+        (["--scope", "convs"], "scope must be one of stage, conv, got 'convs'"),
+        ([*CONVOLUTIONS, "--keep", "2"], "removes no blocks, so it cannot keep 2 of them"),
+        ([*CONVOLUTIONS, "--stages", "auto"], "scope 'conv' does not go with stages 'auto'"),
+        ([*CONVOLUTIONS, "--target", "params=9%"], "scope 'conv' does not go with a target"),
+        ([*CONVOLUTIONS, "--steps", "3"], "takes no options of the layer, got steps"),
+    ],
+)
+def test_what_single_convolutions_cannot_be_asked_is_2(analysed, words, complaint: str) -> None:
+    result = analysed("convert", *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert complaint in result.stderr
+    assert not Path("condense-run/plan.json").exists()
+
+
+@pytest.mark.slow
+def test_convolutions_are_fitted_to_what_they_replace(analysed) -> None:
+    words = [*CONVOLUTIONS, "--stages", "layer2"]
+    analysed("convert", "model.safetensors", "--run", "plain", *words)
+    assert analysed("convert", "--fit", "digits", *words).exit_code == 0
+    one, two = (api.load(f"{run}/converted.pt").state_dict() for run in ("plain", "condense-run"))
+    changed = {key for key in one if not torch.equal(one[key], two[key])}
+    assert changed
+    assert all(key.startswith("layer2.") and "conv" in key for key in changed)

@@ -108,3 +108,31 @@ def test_no_block_is_replaced_twice() -> None:
     item = values()["replacements"][0]
     with pytest.raises(ConfigError, match=r"'layer1\.1' appears twice"):
         Plan.from_dict(values(replacements=[item, item]))
+
+
+def convolution(**changes: Any) -> dict[str, Any]:
+    item = {"stage": "layer1", "blocks": ["layer1.0.conv1"], "layer": "linear-mix", "channels": 4}
+    return values(scope="conv", replacements=[item | changes])
+
+
+def test_a_plan_for_convolutions_has_no_control() -> None:
+    plan = Plan.from_dict(convolution())
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    assert not plan.has_control
+    with pytest.raises(ConfigError, match="removes no block, so it has no control"):
+        plan.as_control()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"layer": "global"}, {"count": 2}, {"options": {"dt": 1}}, {"blocks": ["a", "b"]}],
+)
+def test_a_convolution_gives_way_to_one_plain_mix(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="puts one linear-mix without options in the place"):
+        Plan.from_dict(convolution(**changes))
+
+
+def test_plans_from_before_there_were_scopes_are_of_stages() -> None:
+    assert Plan.from_dict(values()).scope == "stage"
+    with pytest.raises(ConfigError, match="scope must be one of stage, conv, got 'block'"):
+        Plan.from_dict(values(scope="block"))
