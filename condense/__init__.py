@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from condense.errors import CondenseError
     from condense.export import export_onnx
     from condense.measurement import measure
-    from condense.training import finetune
+    from condense.training import finetune, train
 
 __all__ = [
     "CondenseError",
@@ -33,6 +33,7 @@ __all__ = [
     "measure",
     "models",
     "save",
+    "train",
 ]
 
 _HOME_OF = {
@@ -44,6 +45,7 @@ _HOME_OF = {
     "load": "condense.checkpoint",
     "measure": "condense.measurement",
     "save": "condense.checkpoint",
+    "train": "condense.training",
 }
 
 

@@ -117,8 +117,10 @@ def _weight(trace: Trace, operation: Operation) -> Value | None:
 
 
 def _is_spatial(trace: Trace, operation: Operation) -> bool:
-    weight = _weight(trace, operation)
-    return operation.name in CONVOLUTIONS and weight is not None and max(weight.shape[2:]) > 1
+    if operation.name not in CONVOLUTIONS or _weight(trace, operation) is None:
+        return False
+    kernel = operation.reads[1]  # computed, under weight normalisation: not itself a parameter
+    return max(kernel.shape[2:], default=1) > 1
 
 
 def _signature(trace: Trace, call: Call) -> str:

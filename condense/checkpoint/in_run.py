@@ -10,10 +10,12 @@ from torch import nn
 
 from condense.checkpoint.artefact import is_known, restore_onto, save
 from condense.checkpoint.loading import is_name, load
+from condense.checkpoint.origin import origin_of
 from condense.errors import CheckpointError, CondenseError
 from condense.run import Run, sha256
 
 ORIGINAL = "original"
+TRAINED = "trained.pt"
 
 
 def open_original(
@@ -42,6 +44,33 @@ def open_original(
     name = os.path.relpath(source, run.folder)
     run.record(ORIGINAL, name, made_from={}, source=str(source), how=asked)
     return model
+
+
+def check_trainable(run: Run, *, force: bool) -> None:
+    """Make sure that a network that is trained here will not take another one's place.
+
+    Raises:
+        CondenseError: If the run has another original and `force` is not given.
+    """
+    if (run.artefact(ORIGINAL) or {}).get("file") != TRAINED:
+        _check_same(run, "", force=force)
+
+
+def store_trained(run: Run, model: nn.Module, **details: Any) -> Path:
+    """Save a network that was trained from scratch: the run's original, to be converted or shown.
+
+    Args:
+        run: The run folder; other artefacts of it become stale.
+        model: What to save.
+        details: Plain values to keep in the manifest.
+    """
+    path = run.path(TRAINED)
+    save(model, path, force=True)
+    origin = origin_of(model)
+    name = origin.architecture if origin else None
+    remembered = {} if is_known(model) else {"arch": name}
+    run.record(ORIGINAL, TRAINED, made_from={}, source=name, how=remembered, trained=details)
+    return path
 
 
 def load_original(run: Run) -> nn.Module:

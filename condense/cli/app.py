@@ -16,6 +16,7 @@ from condense.cli.export import export
 from condense.cli.finetune import finetune
 from condense.cli.options import command
 from condense.cli.report import report
+from condense.cli.train import train
 from condense.cli.zoo import zoo
 
 app = typer.Typer(
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for function in (analyze, convert, finetune, report, export, zoo, demo, env):
+for function in (analyze, convert, finetune, report, export, train, zoo, demo, env):
     command(app, function)
 app.add_typer(bench, name="bench")
 

@@ -46,12 +46,12 @@ def report(
 ) -> None:
     """Compare the original, the converted, the finetuned and the control models of a run."""
     from condense.reporting import recheck as compare
-    from condense.reporting.of_run import report_run
+    from condense.reporting.of_run import report_run, run_pictures
 
     form = _settled(form, output, as_json=session.as_json)
     if output is not None and output.exists() and not session.force:
         raise CondenseError(f"{output} exists already", hint="--force overwrites it")
-    documents = []
+    documents, pictures = [], []
     for run in map(Run, runs or [session.run_folder]):
         recorded = _recorded(run) if recheck else None
         spec = data or run.remembered_path("data")
@@ -64,14 +64,15 @@ def report(
             command=shlex.join(["condense", *sys.argv[1:]]),
             seed=session.seed,
         )
+        pictures.append(run_pictures(run, data=spec, seed=session.seed))
         if recorded is None:
-            _save(run, document)
+            _save(run, document, pictures[-1])
         else:
             document["recheck"] = compare(recorded, document)
         if data is not None:
             run.remember_path("data", data)
         documents.append(document)
-    _show(session, documents, form, output)
+    _show(session, documents, pictures, form, output)
     is_exported = all("onnx" in Run(folder) for folder in runs or [session.run_folder])
     session.next("report -o report.html" if is_exported else "export")
 
@@ -91,7 +92,11 @@ def _settled(form: Format | None, output: Path | None, *, as_json: bool) -> Form
 
 
 def _show(
-    session: Session, documents: list[dict[str, Any]], form: Format, output: Path | None
+    session: Session,
+    documents: list[dict[str, Any]],
+    pictures: list[dict[str, str]],
+    form: Format,
+    output: Path | None,
 ) -> None:
     from condense.reporting import to_table
 
@@ -101,34 +106,37 @@ def _show(
         return
     for warning in (text for document in documents for text in document["warnings"]):
         session.warn(warning)
-    text = _text(documents, form)
+    text = _text(documents, pictures, form)
     if output is None:
         typer.echo(text, nl=False)
         return
     with written_whole(output, force=session.force) as path:
         path.write_text(text, encoding="utf-8")
     if session.as_json:
-        typer.echo(_text(documents, "json"), nl=False)
+        typer.echo(_text(documents, pictures, "json"), nl=False)
     session.note(f"written: {output}")
 
 
-def _text(documents: list[dict[str, Any]], form: Format) -> str:
+def _text(documents: list[dict[str, Any]], pictures: list[dict[str, str]], form: Format) -> str:
     from condense.reporting import to_csv, to_html, to_markdown
 
     if form == "json":
         whole = documents[0] if len(documents) == 1 else {"schema": SCHEMA, "reports": documents}
         return json.dumps(whole, indent=2, allow_nan=False) + "\n"
-    render = {"csv": to_csv, "html": to_html}.get(form, to_markdown)
+    if form == "html":
+        both = zip(documents, pictures, strict=True)
+        return "\n".join(to_html(document, pictures=drawn) for document, drawn in both)
+    render = to_csv if form == "csv" else to_markdown
     return "\n".join(render(document) for document in documents)
 
 
-def _save(run: Run, document: dict[str, Any]) -> None:
+def _save(run: Run, document: dict[str, Any], pictures: dict[str, str]) -> None:
     from condense.reporting import to_html
 
     with written_whole(run.path("report.json"), force=True) as path:
         path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     with written_whole(run.path("report.html"), force=True) as path:
-        path.write_text(to_html(document), encoding="utf-8")
+        path.write_text(to_html(document, pictures=pictures), encoding="utf-8")
 
 
 def _recorded(run: Run) -> dict[str, Any]:

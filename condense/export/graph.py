@@ -53,6 +53,9 @@ def write_graph(model: nn.Module, path: Path, images: Tensor, *, opset: int) -> 
                 verbose=False,
             )
     except Exception as error:  # torch.export has dozens of kinds; any of them means the same here
+        own = _own_error(error)
+        if own is not None:  # a model of ours that says why
+            raise own from error
         reason = str(error).strip().splitlines()
         raise CondenseError(
             f"torch could not turn {type(model).__name__} into an ONNX graph: "
@@ -61,3 +64,14 @@ def write_graph(model: nn.Module, path: Path, images: Tensor, *, opset: int) -> 
         ) from error
     finally:
         logger.setLevel(level)
+
+
+def _own_error(error: BaseException | None) -> CondenseError | None:
+    """The first error of ours among those that led to one of torch's."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, CondenseError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None

@@ -25,7 +25,9 @@ Edges = Sequence[tuple[str, int]]
 class DartsCell(nn.Module):
     """Nodes that each add two operations on what came before; some of them side by side.
 
-    Called as `cell(s0, s1)`.
+    Called as `cell(s0, s1)`. In training, every operation that is no identity is left out with the
+    probability `drop_path`, an attribute that starts at 0, for each image alone; what is left is
+    scaled up in return.
 
     Args:
         channels: C, the channels of s1.
@@ -68,13 +70,21 @@ class DartsCell(nn.Module):
         self.ops = nn.ModuleList(
             OPERATIONS[name](width, 2 if reduction and source < 2 else 1) for name, source in edges
         )
+        self.drop_path = 0.0
 
     def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
         states = [self.preprocess0(s0), self.preprocess1(s1)]
         edges = [(op, source) for op, source in zip(self.ops, self.sources, strict=True)]
         for (left, i), (right, j) in zip(edges[::2], edges[1::2], strict=True):
-            states.append(left(states[i]) + right(states[j]))
+            states.append(self._edge(left, states[i]) + self._edge(right, states[j]))
         return torch.cat([states[node] for node in self.listed], dim=1)
+
+    def _edge(self, op: nn.Module, state: Tensor) -> Tensor:
+        out: Tensor = op(state)
+        if not self.training or self.drop_path == 0 or isinstance(op, nn.Identity):
+            return out
+        kept = torch.rand(len(out), 1, 1, 1, device=out.device) >= self.drop_path
+        return out * kept / (1 - self.drop_path)
 
 
 class FactorizedReduce(nn.Module):

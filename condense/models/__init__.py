@@ -8,12 +8,14 @@ and the normalisation that each was published with. `PUBLISHED` holds what the p
 """
 
 from condense.models import (
+    cifar_ode,
     cifar_resnet,
     darts,
     densenet,
     digits,
     global_resnet,
     low_cost,
+    mdeq,
     mnist,
     mnist10,
     mobile_global,
@@ -32,6 +34,7 @@ __all__ = [
     "ModelSpec",
     "PublishedRow",
     "authors_state_dict",
+    "cifar_ode",
     "cifar_resnet",
     "create",
     "darts",
@@ -41,6 +44,7 @@ __all__ = [
     "global_resnet",
     "load_authors",
     "low_cost",
+    "mdeq",
     "mnist",
     "mnist10",
     "mobile_global",

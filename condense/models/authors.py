@@ -18,7 +18,7 @@ from condense.layers.authors_names import to_authors, to_ours
 from condense.models.authors_command import CLASSES, CommandLine, read_command
 from condense.models.darts import DartsNetwork
 from condense.models.densenet import densenet
-from condense.models.mnist import WIDTH, OdeBlock, mnist_network, mnist_resnet
+from condense.models.mnist import WIDTH, mnist_network, mnist_ode, mnist_resnet
 from condense.models.projection_resnet import projection_resnet
 
 Config = Mapping[str, Any]
@@ -185,7 +185,7 @@ def _mnist_resnet(command: CommandLine, config: Config, state: Mapping[str, Tens
 
 
 def _mnist_ode(command: CommandLine, config: Config, state: Mapping[str, Tensor]) -> nn.Module:
-    return mnist_network([OdeBlock(solver="dopri5")], CLASSES[command.dataset])
+    return mnist_ode(CLASSES[command.dataset])
 
 
 def _mnist_global(command: CommandLine, config: Config, state: Mapping[str, Tensor]) -> nn.Module:

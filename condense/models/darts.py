@@ -191,4 +191,4 @@ _NETWORKS: dict[str, tuple[Callable[..., nn.Module], str]] = {
 }
 
 for _name, (_build, _note) in _NETWORKS.items():
-    register(_name, _build, _note)
+    register(_name, _build, _note, recipe="darts")

@@ -128,7 +128,12 @@ class Transition(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2] % 2 or x.shape[3] % 2:
             size = f"{x.shape[2]}x{x.shape[3]}"
-            raise ConfigError(f"a DenseNet's transition needs a map with even sides, got {size}")
+            odd = x.shape[2] if x.shape[2] % 2 else x.shape[3]
+            raise ConfigError(
+                f"a DenseNet's transition needs a map with even sides, got {size}: "
+                f"{odd} cannot be halved",
+                hint="every transition halves the map: two of them need multiples of 4",
+            )
         y: Tensor = self.pool(self.conv(F.relu(self.norm(x))))
         return y
 

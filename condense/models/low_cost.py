@@ -107,5 +107,6 @@ for _kind in KINDS:
                 *NORMALIZATIONS["cifar10"],
                 f"low-cost network of {_kind.replace('_', '-')} steps, "
                 f"{_letter.upper()}: widths {'-'.join(map(str, _widths))}",
+                recipe="lowcost-cifar",
             )
         )

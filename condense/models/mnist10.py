@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condense.errors import ConfigError
-from condense.layers import Coefficients, Grid, evolve
+from condense.layers import Coefficients, Grid, Scheme, evolve
 from condense.models.spec import MODELS, NORMALIZATIONS, ModelSpec
 
 Kind = Literal["convolution", "residual", "global"]
@@ -47,6 +47,7 @@ class Backbone(nn.Module):
         self.kind: Kind = kind
         self.steps = steps
         self.dt = dt
+        self.scheme: Scheme = "reference"
         self.grid = Grid()
         self.bn_f = nn.BatchNorm2d(in_channels)
         self.conv_f = nn.Conv2d(in_channels, 1, 3, padding=1, bias=False)
@@ -55,37 +56,40 @@ class Backbone(nn.Module):
         self.bn_out = nn.BatchNorm2d(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        f, g = self.source_and_velocity(x)
+        h, f = self.initial_state(x)
+        c = self.coefficients(h, f)
         if self.kind == "convolution":
-            return g
-        state = f + g if self.kind == "residual" else self.evolved(f, g)
+            return c.u
+        state = f + c.u if self.kind == "residual" else self.evolve(h, f, c)
         return F.relu(self.bn_out(state))
 
-    def source_and_velocity(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The maps f and g; g is the velocity along both axes of the Global backbone.
+    def initial_state(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """h(0) and the source: both are f.
 
         Shape:
             (N, in_channels, H, W) -> two of (N, 1, H, W).
         """
         f = self.conv_f(F.relu(self.bn_f(x)))
-        return f, self.conv_g(F.relu(self.bn_g(f)))
+        return f, f
 
-    def evolved(self, f: Tensor, g: Tensor) -> Tensor:
-        """The map f, advected by g and diffused with D = 1 for K steps.
+    def coefficients(self, h: Tensor, f: Tensor) -> Coefficients:
+        """The velocity, g along both axes, and the diffusion, 1 along both.
 
         Shape:
-            two of (N, 1, H, W) -> (N, 1, H, W).
+            (N, 1, H, W) twice -> fields of (N, 1, H, W); the diffusion is (1, 1, H, W).
         """
-        one = f.new_ones(1, 1, *f.shape[2:])
+        g = self.conv_g(F.relu(self.bn_g(f)))
+        one = h.new_ones(1, 1, *h.shape[2:])
+        return Coefficients(g, g, one, one)
+
+    def evolve(self, h: Tensor, f: Tensor, c: Coefficients) -> Tensor:
+        """The state after K steps.
+
+        Shape:
+            (N, 1, H, W) -> (N, 1, H, W).
+        """
         return evolve(
-            f,
-            f,
-            Coefficients(g, g, one, one),
-            before=f,
-            dt=self.dt,
-            steps=self.steps,
-            grid=self.grid,
-            scheme="reference",
+            h, f, c, before=f, dt=self.dt, steps=self.steps, grid=self.grid, scheme=self.scheme
         )
 
 
@@ -128,5 +132,6 @@ for _kind in get_args(Kind):
             (1, 28, 28),
             *NORMALIZATIONS["mnist"],
             f"the MNIST-10 example's {_kind} backbone, 524 parameters",
+            recipe="mnist",
         )
     )

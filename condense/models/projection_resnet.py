@@ -80,9 +80,12 @@ class ProjectionBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
 
 
-def register(name: str, build: Callable[..., nn.Module], note: str) -> None:
+def register(
+    name: str, build: Callable[..., nn.Module], note: str, recipe: str = "global-cifar"
+) -> None:
     """Add one of the paper's networks for CIFAR."""
-    MODELS.register(name)(ModelSpec(build, (3, 32, 32), *NORMALIZATIONS["cifar10"], note))
+    spec = ModelSpec(build, (3, 32, 32), *NORMALIZATIONS["cifar10"], note, recipe)
+    MODELS.register(name)(spec)
 
 
 def _conv3x3(before: int, after: int, stride: int) -> nn.Module:

@@ -32,6 +32,7 @@ class ModelSpec:
         mean: Of each channel, subtracted from pixels in [0, 1].
         std: Of each channel, divided by afterwards.
         note: Where the network comes from.
+        recipe: How it is trained from scratch, by its name in `condense.training.RECIPES`.
     """
 
     build: Callable[..., nn.Module]
@@ -39,6 +40,7 @@ class ModelSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     note: str
+    recipe: str = "global-cifar"
 
 
 MODELS: Registry[ModelSpec] = Registry("model", group="condense.models")

@@ -35,14 +35,26 @@ dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 
-def to_html(report: Mapping[str, Any], *, title: str = "condense report") -> str:
-    """A page with the verdicts, pictures, every figure in a table, and the environment."""
+def to_html(
+    report: Mapping[str, Any],
+    *,
+    title: str = "condense report",
+    pictures: Mapping[str, str] | None = None,
+) -> str:
+    """A page with the verdicts, pictures, every figure in a table, and the environment.
+
+    Args:
+        report: As `build_report` made it.
+        title: Of the page.
+        pictures: Further ones, as SVG by title.
+    """
     parts = [
         f"<h1>{escape(title)}</h1>",
         *_warnings(report),
         *_verdicts(report),
         "<h2>Pictures</h2>",
         *_pictures(report["models"]),
+        *(_figure(caption, svg) for caption, svg in (pictures or {}).items()),
         "<h2>Figures</h2>",
         _table(report),
         "<h2>Measured with</h2>",
@@ -107,6 +119,10 @@ def _pictures(models: list[dict[str, Any]]) -> Iterator[str]:
             ],
             longest=1.0,
         )
+
+
+def _figure(caption: str, svg: str) -> str:
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
 
 
 def _time(record: Mapping[str, Any]) -> str:

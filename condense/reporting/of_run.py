@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from condense.checkpoint.in_run import ORIGINAL, left_out, load_artefact
+from condense.checkpoint.in_run import ORIGINAL, latest, left_out, load_artefact
 from condense.checkpoint.origin import settled_input_size
 from condense.errors import CondenseError
-from condense.reporting.on_data import data_for, stability_warnings, test_accuracy
+from condense.reporting.fields import fields_svg
+from condense.reporting.on_data import data_for, images_of, stability_warnings, test_accuracy
 from condense.reporting.report import ROLES, Entry, build_report
 from condense.run import Run
 
@@ -59,6 +60,24 @@ def report_run(  # noqa: PLR0913 - one keyword per condition of the measurement
         command=command,
         warnings=warnings,
     )
+
+
+def run_pictures(run: Run, *, data: str | None, seed: int = 0) -> dict[str, str]:
+    """What the Global layers of the most finished model do with a held-out image, as SVG by title.
+
+    Args:
+        run: The run folder.
+        data: Where the image is from; without data there are no pictures.
+        seed: Of the held-out part.
+    """
+    if data is None:
+        return {}
+    role = latest(run)
+    model = load_artefact(run, role)
+    found = data_for(model, data, seed=seed)
+    picture = fields_svg(model, images_of(model, found, found.validation, 1))
+    title = f"What the Global layers of the {role} model do with a held-out image"
+    return {} if picture is None else {title: picture}
 
 
 def _fitting(run: Run) -> tuple[list[Any], list[str]]:

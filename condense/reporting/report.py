@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from condense.conversion import Plan
 from condense.errors import ConfigError
 from condense.measurement import (
     Accuracy,
@@ -149,7 +150,17 @@ def _uncounted(models: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _without_control(roles: Mapping[str, Entry]) -> list[str]:
     return [
-        f"no {control} to hold {role} against: whether the PDE layers help is not shown"
+        _no_control(roles[role], control)
         for role, control in (("converted", "control"), ("finetuned", "control_finetuned"))
         if role in roles and control not in roles
     ]
+
+
+def _no_control(entry: Entry, control: str) -> str:
+    plan = getattr(entry.model, "plan", None)
+    if isinstance(plan, Plan) and not plan.has_control:
+        return (
+            f"{entry.role} has no control, as its conversion changed convolutions and removed no "
+            "block: it is held against the original only"
+        )
+    return f"no {control} to hold {entry.role} against: whether the PDE layers help is not shown"

@@ -39,7 +39,7 @@ def zoo_rows(name: str | None = None) -> tuple[PublishedRow, ...]:
     rows = tuple(row for row in PUBLISHED if name in {row.name, _plain(row.name)})
     if not rows:
         known = list(dict.fromkeys(row.name for row in PUBLISHED))
-        near = get_close_matches(name, known, n=1)
+        near = get_close_matches(name, [_plain(each) for each in known], n=1)
         raise UnknownNameError(
             f"the papers have no network {name!r}; there are: {', '.join(known)}",
             hint=f"did you mean {near[0]!r}?" if near else None,
@@ -77,13 +77,17 @@ def zoo_details(document: Mapping[str, Any]) -> RenderableType:
         lines.append(Text(head, style="bold"))
         note = network["note"].removesuffix(f"; {network['remark']}")  # it is below the table
         lines.append(Padding(Text(note), (0, 0, 0, 2)))
+        if options := network["options"]:
+            built = ", ".join(f"{key}={value!r}" for key, value in options.items())
+            lines.append(Padding(Text(f"counted with {built}"), (0, 0, 0, 2)))
         if source := network["published"]["source"]:
             lines.append(Padding(Text(_printed(network["published"], source)), (0, 0, 0, 2)))
     return Group(*lines)
 
 
 def _counted(row: PublishedRow) -> dict[str, Any]:
-    found = architectures.find(row.name if ":" in row.name else f"condense:{row.name}")
+    full_name = row.name if ":" in row.name else f"condense:{row.name}"
+    found = architectures.find(full_name, dict(row.options))
     with torch.device("meta"):  # shapes are all that a count needs
         network = found.build(num_classes=row.num_classes).eval()
     size = row.input_size or found.describe(network).input_size
@@ -102,6 +106,7 @@ def _counted(row: PublishedRow) -> dict[str, Any]:
         "dataset": row.dataset,
         "num_classes": row.num_classes,
         "input_size": list(size),
+        "options": dict(row.options),
         **counts,
         "uncounted": macs.uncounted,
         "published": _published(row.figures),

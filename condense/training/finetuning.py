@@ -18,6 +18,7 @@ from condense.training.inputs import Inputs, known_inputs
 from condense.training.loop import Loop, Task
 from condense.training.processes import Processes, joined
 from condense.training.progress import EpochRecord, Progress, Silence
+from condense.training.regularizing import check_regularizers
 from condense.training.state import Store, identity_of
 from condense.training.steadiness import growing_layers
 from condense.training.teacher import Teacher
@@ -39,6 +40,7 @@ class Result:
         reference: What `max_drop` counts from: the teacher's held-out accuracy, unless given.
         met: Whether `max_drop` was kept; None if none was set.
         unstable: PDE layers whose state grows on held-out images, and how many times.
+        config: The options that it was trained with.
     """
 
     model: nn.Module
@@ -50,6 +52,7 @@ class Result:
     reference: float | None
     met: bool | None
     unstable: dict[str, float]
+    config: TrainConfig
 
 
 def finetune(  # noqa: PLR0913
@@ -109,6 +112,7 @@ def finetune(  # noqa: PLR0913
     data = _opened(data, config, known.get("input_size"))
     inputs = Inputs(**{"input_size": data.input_size, **known})
     _check_fit(student, teacher, data, inputs)
+    check_regularizers(student, config, inputs)
     home = _device_of(student)
     with joined(torch.device(device) if device is not None else home) as processes:
         task = Task(data, inputs, config, processes)
@@ -155,6 +159,7 @@ def _result(loop: Loop, home: torch.device, *, test: bool) -> Result:
         seconds=sum(record.seconds for record in history),
         reference=loop.position.reference,
         met=loop.is_met(best.val_top1),
+        config=task.config,
     )
 
 

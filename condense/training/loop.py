@@ -16,10 +16,11 @@ from condense.errors import CondenseError
 from condense.training.config import TrainConfig
 from condense.training.inputs import Inputs
 from condense.training.interrupts import Interrupted, StopRequest, stop_requests
-from condense.training.losses import loss_of
+from condense.training.losses import loss_of_both
 from condense.training.optimizing import Average, optimizer_for, precision
 from condense.training.processes import Processes
 from condense.training.progress import EpochRecord, Progress
+from condense.training.regularizing import cut_out, set_drop_path
 from condense.training.schedule import learning_rate
 from condense.training.state import Best, Position, Store
 from condense.training.teacher import Teacher
@@ -117,6 +118,7 @@ class Loop:
         rank, count = self.task.processes.share
         look_every = 1 if self.task.processes.device.type == "cpu" else LOOK_EVERY
         self.model.train()
+        set_drop_path(self.model, config.drop_path * position.epoch / config.epochs)
         self._loss_sum = torch.tensor(position.loss_sum, device=self.task.processes.device)
         self._clock = time.monotonic()
         seed = config.seed
@@ -134,12 +136,14 @@ class Loop:
         _seed(config.seed, self.position.epoch, self.position.batch, processes.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
+        if config.cutout:
+            images = cut_out(images, config.cutout)
         with self._autocast():
             answers = None
             if self.teacher is not None and config.teacher_weight > 0:
                 answers = self.teacher.answer(images, indices)
-            logits = self.forward(images)
-        loss = loss_of(logits, answers, labels, config)
+            outputs = self.forward(images)
+        loss = loss_of_both(outputs, answers, labels, config)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         if config.clip is not None:

@@ -26,6 +26,23 @@ def loss_of(student: Tensor, teacher: Tensor | None, labels: Tensor, config: Tra
     return config.teacher_weight * imitation + (1 - config.teacher_weight) * truth
 
 
+def loss_of_both(
+    outputs: Tensor | tuple[Tensor, Tensor],
+    teacher: Tensor | None,
+    labels: Tensor,
+    config: TrainConfig,
+) -> Tensor:
+    """The loss of a network that may have a second head: L + `auxiliary_weight` times that one's.
+
+    Shape:
+        Logits (N, classes), or two of them; labels (N,) -> ().
+    """
+    if isinstance(outputs, Tensor):
+        return loss_of(outputs, teacher, labels, config)
+    main, auxiliary = (loss_of(logits, teacher, labels, config) for logits in outputs)
+    return main + config.auxiliary_weight * auxiliary
+
+
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² KL(softmax(t / T) ‖ softmax(s / T)).
 

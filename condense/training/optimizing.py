@@ -1,4 +1,4 @@
-"""What moves the weights: SGD, and a moving average of where it has been."""
+"""What moves the weights: SGD or Adam, and a moving average of where it has been."""
 
 from copy import deepcopy
 
@@ -9,8 +9,8 @@ from condense.errors import ConfigError
 from condense.training.config import TrainConfig
 
 
-def optimizer_for(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """SGD with momentum; vectors (biases, normalisation layers) have no weight decay.
+def optimizer_for(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or Adam; vectors (biases, normalisation layers) have no weight decay.
 
     Raises:
         ConfigError: If all parameters are frozen.
@@ -25,6 +25,8 @@ def optimizer_for(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
         {"params": [p for p in learnt if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if config.optimizer == "adam":
+        return torch.optim.AdamW(groups, lr=config.lr)
     nesterov = config.momentum > 0
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
 

@@ -15,11 +15,15 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
     One cycle (Smith and Topin, 2019): cosine from lr/25 to lr at step warmup·total - 1, then
     cosine to lr/250,000 at the last step. Cosine: linear up to lr in the same steps, cosine to 0.
+    Step: linear up alike, then lr, times `factor` from each milestone on.
     """
     peak = max(config.warmup * total - 1, 0.0)
+    if config.schedule != "onecycle" and step < peak:
+        return config.lr * (step + 1) / (peak + 1)
+    if config.schedule == "step":
+        passed = sum(step >= round(share * total) for share in config.milestones)
+        return config.lr * config.factor**passed
     if config.schedule == "cosine":
-        if step < peak:
-            return config.lr * (step + 1) / (peak + 1)
         return _cosine(config.lr, 0.0, (step - peak) / max(total - peak, 1))
     if step <= peak and peak > 0:
         return _cosine(config.lr * START, config.lr, step / peak)

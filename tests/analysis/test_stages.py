@@ -404,3 +404,11 @@ def test_the_dictionary_has_the_published_keys() -> None:
     assert document["stages"][0]["params"] == 2 * 2 * (4 * 4 * 9 + 4)
     assert document["stages"][0]["macs"] == 2 * 2 * 4 * 4 * 9 * 144
     assert document["totals"]["macs"] == document["stages"][0]["macs"] + 3 * 4 * 144
+
+
+def test_kernels_may_be_computed_from_other_weights() -> None:
+    blocks = [Residual(8) for _ in range(3)]
+    for block in blocks:
+        nn.utils.parametrizations.weight_norm(block.a)
+    found = analyze(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(*blocks)), SIZE)
+    assert [stage.blocks for stage in found] == [("1.0", "1.1", "1.2")]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("analyze", "convert", "finetune", "report", "export", "demo", "env")
+COMMANDS = ("analyze", "convert", "finetune", "report", "export", "train", "demo", "env")
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

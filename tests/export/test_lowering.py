@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from condense.export import export_onnx, open_session
 from condense.export.lowering import LoweredLayer, can_be_lowered, lowered
-from condense.layers import GlobalLayer
+from condense.layers import GlobalLayer, build_layer
 
 C, SIZE = 6, (5, 7)
 SCHEMES = ("reference", "conservative")
@@ -25,8 +25,10 @@ def trained(layer: nn.Module, seed: int = 0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     for module in layer.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.bias.data, module.running_mean):
-                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+            for tensor in filter(
+                torch.is_tensor, (module.weight, module.bias, module.running_mean)
+            ):
+                tensor.data.copy_(torch.randn(tensor.shape, generator=generator))
             module.running_var.uniform_(0.5, 2.0, generator=generator)
         elif isinstance(module, nn.Conv2d):
             module.weight.data.copy_(torch.randn(module.weight.shape, generator=generator))
@@ -111,9 +113,10 @@ def test_maps_smaller_than_the_shift(
         GlobalLayer(C, coefficients={"velocity": "pointwise"}).eval(),
         GlobalLayer(C, coefficients={"diffusion": "full"}).eval(),
         GlobalLayer(C, scheme="conservative", coefficients={"diffusion": 1.0}).eval(),
+        GlobalLayer(C, scheme="implicit").eval(),
         nn.ReLU().eval(),
     ],
-    ids=["training", "silu", "product", "velocity", "diffusion", "constant", "other"],
+    ids=["training", "silu", "product", "velocity", "diffusion", "constant", "implicit", "other"],
 )
 def test_other_forms_stay_as_they_read(layer: nn.Module) -> None:
     assert not can_be_lowered(layer)
@@ -173,3 +176,18 @@ def test_onnx_runtime_agrees_at_any_batch_size(tmp_path: Path, scheme: Any, boun
 
 def test_other_forms_are_exported_too(tmp_path: Path) -> None:
     assert "Sigmoid" in exported(GlobalLayer(16, activation="silu"), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_the_implicit_scheme_is_exported_as_products(tmp_path: Path, boundary: Any) -> None:
+    layer = GlobalLayer(16, 2, 0.5, "implicit", boundary, init="basic")
+    operators = exported(layer, tmp_path / "model.onnx")
+    assert operators["MatMul"] == 2 * 4
+    assert not operators.keys() & {"DFT", "Cos", "Sin", "Range", "Mod"}
+
+
+@pytest.mark.parametrize("name", ["rd-implicit", "rd-circulant"])
+def test_reaction_and_diffusion_are_exported_as_products(tmp_path: Path, name: str) -> None:
+    operators = exported(build_layer(name, 16), tmp_path / "model.onnx")
+    assert operators["MatMul"] >= 4
+    assert operators["DFT"] == 0

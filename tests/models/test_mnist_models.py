@@ -8,15 +8,24 @@ import torch.nn.functional as F
 
 from condense.errors import CondenseError, ConfigError
 from condense.models import create
-from condense.models.mnist import OdeBlock
 from condense.models.mnist10 import Backbone
+from condense.models.ode import OdeBlock, OdeField, Solver
+
+
+def ode_block(solver: Solver = "rk4", steps: int = 8) -> OdeBlock:
+    return OdeBlock(OdeField(64), solver=solver, steps=steps)
+
+
+def test_the_papers_solver_is_the_default() -> None:
+    assert OdeBlock(OdeField(64)).solver == "dopri5"
+    assert create("mnist_ode")[7].solver == create("neural_ode").body.solver == "dopri5"
 
 
 def test_runge_kutta_agrees_with_the_adaptive_solver() -> None:
     pytest.importorskip("torchdiffeq")
     torch.manual_seed(0)
-    fixed = OdeBlock(steps=32).double().eval()
-    adaptive = OdeBlock(solver="dopri5").double().eval()
+    fixed = ode_block(steps=32).double().eval()
+    adaptive = ode_block("dopri5").double().eval()
     adaptive.load_state_dict(fixed.state_dict())
     x = torch.randn(2, 64, 4, 4, dtype=torch.float64)
     with torch.no_grad():
@@ -25,7 +34,7 @@ def test_runge_kutta_agrees_with_the_adaptive_solver() -> None:
 
 def test_runge_kutta_is_of_fourth_order() -> None:
     torch.manual_seed(0)
-    blocks = [OdeBlock(steps=steps).double() for steps in (8, 16, 256)]
+    blocks = [ode_block(steps=steps).double() for steps in (8, 16, 256)]
     for block in blocks[1:]:
         block.load_state_dict(blocks[0].state_dict())
     for norm in ("norm1", "norm2"):  # far from the kinks of ReLU, where the field is smooth
@@ -39,7 +48,7 @@ def test_runge_kutta_is_of_fourth_order() -> None:
 
 
 def test_eight_steps_evaluate_the_equation_32_times() -> None:
-    block = OdeBlock()
+    block = ode_block()
     calls: list[int] = []
     block.field.register_forward_hook(lambda *_: calls.append(1))
     block(torch.zeros(1, 64, 2, 2))
@@ -49,12 +58,12 @@ def test_eight_steps_evaluate_the_equation_32_times() -> None:
 def test_the_adaptive_solver_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchdiffeq", None)
     with pytest.raises(CondenseError, match="torchdiffeq is not installed") as caught:
-        create("mnist_ode", solver="dopri5")(torch.zeros(1, 1, 28, 28))
+        create("mnist_ode")(torch.zeros(1, 1, 28, 28))
     assert "[baselines]" in str(caught.value.hint)
 
 
 def test_options_of_the_ode_are_checked() -> None:
-    with pytest.raises(ConfigError, match="solver must be rk4 or dopri5, got 'euler'"):
+    with pytest.raises(ConfigError, match="solver must be dopri5 or rk4, got 'euler'"):
         create("mnist_ode", solver="euler")
     with pytest.raises(ConfigError, match="steps must be a whole number >= 1, got 0"):
         create("mnist_ode", steps=0)
@@ -71,7 +80,7 @@ def test_the_global_example_is_its_equation() -> None:
     block = Backbone("global", steps=3).double().eval()
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
-        f, g = block.source_and_velocity(x)
+        f, g = _source_and_velocity(block, x)
         torch.testing.assert_close(block(x), F.relu(block.bn_out(_three_steps(f, g, block.dt))))
         assert not torch.equal(block(x), F.relu(block.bn_out(f)))
 
@@ -82,9 +91,14 @@ def test_the_residual_example_adds_and_the_convolution_does_not() -> None:
     convolution.load_state_dict(residual.state_dict())
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
-        f, g = residual.source_and_velocity(x)
+        f, g = _source_and_velocity(residual, x)
         torch.testing.assert_close(convolution(x), g)
         torch.testing.assert_close(residual(x), F.relu(residual.bn_out(f + g)))
+
+
+def _source_and_velocity(block: Backbone, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    h, f = block.initial_state(x)
+    return f, block.coefficients(h, f).u
 
 
 def _three_steps(f: torch.Tensor, g: torch.Tensor, dt: float) -> torch.Tensor:

@@ -44,6 +44,11 @@ COUNTS = {  # name, classes: parameters, millions of MACs, depth
     ("darts_tiny_global", 100): (40_940, 8.244, 9),
     ("mnist_resnet", 10): (576_778, 29.809, 6),
     ("mnist_ode", 10): (208_266, 100.293, 1),
+    ("mnist_neupde", 10): (179_514, 47.165, 1),
+    ("neural_ode", 10): (209_418, 176.4, 1),
+    ("neupde", 10): (180_666, 82.0, 1),
+    ("mdeq", 10): (1_076_562, 1_493.4, 2),
+    ("mdeq_large", 100): (11_247_760, 7_907.4, 2),
     ("mnist_global", 10): (134_410, 13.939, 1),
     ("mnist10_convolution", 10): (524, 0.017738, 1),
     ("mnist10_residual", 10): (524, 0.019306, 1),
@@ -66,7 +71,8 @@ LOW_COST = {  # CIFAR-10 A and B, CIFAR-100 B and C
 
 
 def weightless(name: str, classes: int) -> tuple[nn.Module, tuple[int, int, int]]:
-    found = architectures.find(name if ":" in name else f"condense:{name}")
+    options = next(dict(row.options) for row in PUBLISHED if row.name == name)
+    found = architectures.find(name if ":" in name else f"condense:{name}", options)
     with torch.device("meta"):
         network = found.build(num_classes=classes).eval()
     size = found.describe(network).input_size

@@ -86,3 +86,65 @@ def test_the_page_needs_nothing_else_and_escapes(document: dict[str, Any]) -> No
     assert "<script" not in page
     assert "http" not in page
     assert page.count("<figure>") == 1
+
+
+@pytest.fixture
+def convs(document: dict[str, Any]) -> dict[str, Any]:
+    """Two panels; ratios are of time, the picture shows their inverse."""
+    figures = [
+        document["figures"][0]
+        | {"place": f"by {axis} (channels 8)", "case": f"{value}: {name}", "axis": axis}
+        | {"value": value, "convolution": name, "ratio": [0.8 * ratio, ratio, 1.25 * ratio]}
+        for axis, value in (("image size", 8), ("image size", 16), ("kernel size", 3))
+        for name, ratio in (("full", 1.0), ("implicit", 4 / value), ("explicit", 2.0))
+    ]
+    return document | {"kind": "convs", "figures": figures, "device": "cpu"}
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def curves(document: dict[str, Any]) -> dict[str, list[list[tuple[float, float]]]]:
+    """The points of every curve by its convolution, panel after panel."""
+    found: dict[str, list[list[tuple[float, float]]]] = {}
+    for path in ElementTree.fromstring(bench_svg(document)).iter(f"{SVG}path"):
+        for title in path.iter(f"{SVG}title"):
+            points = [point.split() for point in path.attrib["d"][1:].split("L")]
+            found.setdefault(str(title.text), []).append([(float(x), float(y)) for x, y in points])
+    return found
+
+
+def test_faster_is_higher_on_a_logarithmic_axis(convs: dict[str, Any]) -> None:
+    found = curves(convs)
+    assert found.keys() == {"implicit", "explicit"}
+    (x8, y8), (x16, y16) = found["implicit"][0]
+    ((_, slow), (_, alike)) = found["explicit"][0]
+    assert x8 < x16
+    assert slow == alike
+    assert y8 - y16 == pytest.approx((slow - y16) / 3, abs=0.2)  # 1/2, 2 and 4 times as fast
+    assert len(found["implicit"]) == 2
+
+
+def test_the_curves_depend_on_the_numbers(convs: dict[str, Any]) -> None:
+    before = curves(convs)
+    convs["figures"][1]["ratio"] = [0.9, 1.0, 1.1]
+    after = curves(convs)
+    assert after["implicit"][0][0][1] > before["implicit"][0][0][1]
+    assert after["explicit"] == before["explicit"]
+
+
+def test_the_panels_say_what_is_fixed_and_where(convs: dict[str, Any]) -> None:
+    root = ElementTree.fromstring(bench_svg(convs))
+    words = [element.text for element in root.iter(f"{SVG}text")]
+    assert {"by image size", "by kernel size", "channels 8", "implicit", "16"} <= set(words)
+    assert "batch 64, A <fast> one, 2 threads" in words
+    assert "times as fast as the full convolution" in words
+    convs["device"] = "cuda"
+    assert "batch 64, and this" in bench_svg(convs)
+
+
+def test_the_page_and_the_table_of_convolutions(convs: dict[str, Any]) -> None:
+    page = bench_html(convs)
+    assert page.count("<figure><svg") == 1
+    assert "by image size (channels 8), batch 64, 2 threads" in page
+    assert "2.00 (1.60 to 2.50)" in shown(convs)

@@ -73,8 +73,30 @@ def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
 
 def test_rows_that_cannot_be_reproduced_say_why() -> None:
     rows = {row.name: row.remark for row in PUBLISHED}
-    for name in ("mobilenet_v2_global", "mobilenet_v3_large_global", "efficientnet_b0_global"):
+    mobile = ("mobilenet_v2_global", "mobilenet_v3_large_global", "efficientnet_b0_global")
+    for name in (*mobile, "neupde", "mdeq"):
         assert "cannot be reproduced" in str(rows[name])
+
+
+def test_an_adaptive_network_is_counted_at_a_fixed_number_of_evaluations() -> None:
+    row = counted("mdeq")
+    assert row["options"] == {"solver": "picard", "evaluations": 19}
+    assert row["published"]["macs"] == 1.5e9
+    assert row["reproduced"] is True
+    fewer = replace(zoo_rows("mdeq")[0], options={"solver": "picard", "evaluations": 5})
+    (other,) = build_zoo([fewer])["networks"]
+    assert other["params"] == row["params"]
+    assert other["macs"] < 0.3 * row["macs"]
+    text = StringIO()
+    Console(file=text, width=80).print(zoo.zoo_details({"networks": [row]}))
+    assert "counted with solver='picard', evaluations=19" in text.getvalue()
+
+
+def test_a_network_of_torchvision_is_found_by_its_bare_name() -> None:
+    assert zoo_rows("mobilenet_v2") == zoo_rows("torchvision:mobilenet_v2")
+    with pytest.raises(UnknownNameError, match="no network 'mobilnet_v2'") as caught:
+        zoo_rows("mobilnet_v2")
+    assert caught.value.hint == "did you mean 'mobilenet_v2'?"
 
 
 def test_the_table_fits_a_terminal() -> None:

@@ -89,7 +89,8 @@ def test_one_cycle_is_torchs(total: int, warmup: float) -> None:
 @pytest.mark.parametrize("schedule", get_args(Schedule))
 @given(total=st.integers(1, 300), warmup=st.floats(0, 0.9))
 def test_rates_rise_to_lr_and_fall(schedule: Schedule, total: int, warmup: float) -> None:
-    config = TrainConfig(lr=0.1, schedule=schedule, warmup=warmup)
+    milestones = (0.3, 0.8) if schedule == "step" else ()
+    config = TrainConfig(lr=0.1, schedule=schedule, warmup=warmup, milestones=milestones)
     rates = [learning_rate(step, total, config) for step in range(total)]
     assert all(0 <= rate <= 0.1 + 1e-12 for rate in rates)
     top = rates.index(max(rates))
@@ -152,7 +153,7 @@ def test_processors_calculate_in_bfloat16() -> None:
         ({"limit": 0}, "limit must be at least 1"),
         ({"max_drop": -1}, "max_drop must be at least 0"),
         ({"seed": -1}, "seed must be at least 0"),
-        ({"schedule": "step"}, "schedule must be one of onecycle, cosine, got 'step'"),
+        ({"schedule": "linear"}, "schedule must be one of onecycle, cosine, step, got 'linear'"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
