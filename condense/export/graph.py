@@ -55,7 +55,7 @@ def write_graph(model: nn.Module, path: Path, images: Tensor, *, opset: int) -> 
     except Exception as error:  # torch.export has dozens of kinds; any of them means the same here
         own = _own_error(error)
         if own is not None:  # a model of ours that says why
-            raise own from error
+            raise CondenseError(str(own), hint=own.hint) from error
         reason = str(error).strip().splitlines()
         raise CondenseError(
             f"torch could not turn {type(model).__name__} into an ONNX graph: "

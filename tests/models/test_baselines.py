@@ -3,7 +3,6 @@
 import logging
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,6 @@ def residuals(f: MultiscaleBlock, z: list[Tensor], x: Tensor) -> Tensor:
     """‖f(z) - z‖ / ‖f(z)‖ of each image."""
     after = flat(f(z, x))
     return (after - flat(z)).norm(dim=1) / after.norm(dim=1)
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize("name", ["mdeq", "mdeq_large"])
@@ -184,10 +177,9 @@ def test_an_adaptive_solver_says_why_it_is_not_exported(
 ) -> None:
     network = create(name).eval()
     size = (1, 28, 28) if name == "mnist_ode" else (3, 32, 32)
-    with pytest.raises(CondenseError) as caught:
+    with pytest.raises(CondenseError, match=reason) as caught:
         export_onnx(network, tmp_path / "m.onnx", size)
-    why = [e for e in causes(caught.value) if isinstance(e, CondenseError) and reason in str(e)]
-    assert "the weights fit both" in str(why[0].hint)
+    assert "the weights fit both" in str(caught.value.hint)
     assert not (tmp_path / "m.onnx").exists()
 
 
