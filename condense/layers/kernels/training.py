@@ -205,10 +205,13 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
     tensors, numbers = inputs[:7], inputs[7:]
     ctx.save_for_backward(*output[1:], *tensors)
     ctx.numbers = numbers
+    ctx.set_materialize_grads(False)  # nobody differentiates the others: spare their zeros
 
 
-def _gradients(ctx: Any, grad: Tensor, *_others: Tensor) -> tuple[Any, ...]:
+def _gradients(ctx: Any, grad: Tensor | None, *_others: None) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
+    if grad is None:
+        return (None,) * (7 + len(ctx.numbers))
     to_h, to_f, *rest = layer_in_training_backward(grad, *saved, *ctx.numbers)
     nothing = [None] * len(ctx.numbers)
     return (to_h, None if saved[6] is None else to_f, *rest, *nothing)
