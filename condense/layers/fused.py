@@ -107,12 +107,15 @@ def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
 def _forward_in_training(layer: "GlobalLayer", h: Tensor, source: Tensor | None) -> Tensor:
     maps, out_norm = _maps(layer), layer.bn_out
     norms = [norm for _, norm in maps]
+    beta = torch.stack([norm.bias for norm in norms], 1)
+    if maps[0][0].bias is not None:  # vanishes in the BatchNorm: its gradient is zero, not absent
+        beta = beta + 0 * torch.stack([conv.bias for conv, _ in maps], 1)
     out, _, mean, variance, out_mean, out_variance = training.layer_in_training(
         h,
         source,
         torch.stack([conv.weight.flatten(1) for conv, _ in maps], 1),
         torch.stack([norm.weight for norm in norms], 1),
-        torch.stack([norm.bias for norm in norms], 1),
+        beta,
         out_norm.weight,
         out_norm.bias,
         list(layer.coefficients.options.constant_diffusion or ()),

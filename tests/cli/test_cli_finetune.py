@@ -124,7 +124,7 @@ def test_a_target_that_is_missed_is_4_and_keeps_the_network(converted) -> None:
         (["--data", "nowhere.npz"], 3, "nowhere.npz does not exist"),
         (["--data", "digits", "--epochs", "0"], 2, "epochs must be at least 1"),
         (["--data", "digits", "--lr", "nan"], 2, "lr must be above 0"),
-        (["--data", "digits", "--schedule", "step"], 2, "schedule must be one of"),
+        (["--data", "digits", "--schedule", "steps"], 2, "schedule must be one of"),
         (["--data", "digits", "--teacher-weight", "2"], 2, "teacher_weight must be in"),
         (["--data", "digits", "--limit", "0"], 2, "limit must be at least 1"),
         (["--data", "digits", "--teacher", "nobody.pt"], 3, "nobody.pt does not exist"),

@@ -124,6 +124,16 @@ def test_float32_error_is_that_of_the_readable_form(steps: int, mode: str) -> No
         assert errors[0] <= 1e-5, name
 
 
+def test_a_bias_before_a_batchnorm_has_a_gradient_of_zero() -> None:
+    layer = lively(GlobalLayer(2, coefficients={"bias": True})).train()
+    layer(torch.randn(2, 2, 5, 5)).sum().backward()
+    assert all(
+        not parameter.grad.any()
+        for name, parameter in layer.named_parameters()
+        if "conv" in name and "bias" in name
+    )
+
+
 def test_gradcheck() -> None:
     torch.manual_seed(4)
     layer = lively(GlobalLayer(2, 3, scheme="conservative", boundary="replicate").double())
