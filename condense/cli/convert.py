@@ -43,6 +43,7 @@ def convert(
     from condense.checkpoint.in_run import load_original, open_original
     from condense.checkpoint.origin import settled_input_size
     from condense.conversion import apply, make_plan
+    from condense.conversion.bounds import steps_beyond_bound
     from condense.conversion.fit import fit_to
     from condense.measurement import count_macs, count_params
     from condense.reporting.conversion import conversion_table
@@ -86,6 +87,8 @@ def convert(
             for role, item in models.items()
         ]
     session.emit(document, conversion_table(document))
+    for sentence in steps_beyond_bound(models["converted"]):
+        session.note(sentence)
     if not made.has_control:
         session.note(NO_CONTROL)
     carry_out = f"convert --plan {shlex.quote(str(run.path('plan.json')))}"

@@ -197,8 +197,8 @@ class CirculantReactionDiffusion(nn.Module):
         return out
 
     @torch.no_grad()
-    def largest_dt(self, height: int, width: int) -> float:
-        """2 / λmax on a map of that size: `forward` cuts dt down to it."""
+    def largest_dt(self, height: int = 32, width: int = 32) -> float:
+        """2 / λmax on a map of that size (which matters little): `forward` cuts dt down to it."""
         return (2 / self._remembered_eigenvalues(height, width).amax().clamp_min(_TINY)).item()
 
     def eigenvalues(self, height: int, width: int) -> Tensor:

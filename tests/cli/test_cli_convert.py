@@ -291,3 +291,12 @@ def test_convolutions_are_fitted_to_what_they_replace(analysed) -> None:
     changed = {key for key in one if not torch.equal(one[key], two[key])}
     assert changed
     assert all(key.startswith("layer2.") and "conv" in key for key in changed)
+
+
+@pytest.mark.parametrize("layer", ["rd-explicit", "rd-circulant"])
+def test_a_time_step_beyond_the_bound_says_the_bound(layer: str, analysed) -> None:
+    result = analysed("convert", "--layer", layer, "--dt", "50")
+    assert result.exit_code == 0
+    assert "layer1.1: dt 50 is beyond " in result.stderr
+    assert "the bound of its operator, and is cut down to it" in result.stderr
+    assert "beyond" not in analysed("convert", "--layer", layer, "--dt", "0.01", "--force").stderr
