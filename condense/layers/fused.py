@@ -10,7 +10,7 @@ import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,8 @@ from torch.utils import _python_dispatch
 
 from condense.errors import CondenseError
 from condense.layers.kernels import ops, training
-
-if TYPE_CHECKING:
-    from condense.layers.global_layer import GlobalLayer
+from condense.layers.schemes import Scheme
+from condense.layers.stencil import Grid
 
 Kernel = Literal["readable", "cpu", "gpu"]
 
@@ -31,6 +30,26 @@ _readers = 0  # how many `readable()` blocks are open
 _was_told = False
 _gpu: Any = None  # the module of the GPU's kernels, once it is asked for
 GPU_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class Layer(Protocol):
+    """What the kernels read off a Global layer."""
+
+    channels: int
+    steps: int
+    dt: float
+    scheme: Scheme
+    grid: Grid
+    has_source: bool
+    training: bool
+    coefficients: Any
+    bn_out: Any
+    activation: Any
+    _modules: Any
+
+    @property
+    def before(self) -> str:
+        """What h(-1) is: "f" or "h"."""
 
 
 @contextmanager
@@ -44,7 +63,7 @@ def readable() -> Iterator[None]:
         _readers -= 1
 
 
-def kernel_for(layer: "GlobalLayer", h: Tensor) -> Kernel:
+def kernel_for(layer: Layer, h: Tensor) -> Kernel:
     """The kernel that a layer runs on a state such as h.
 
     Args:
@@ -78,7 +97,7 @@ def enable_gpu_kernels() -> None:
     _gpu = gpu_moments
 
 
-def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
+def forward(layer: Layer, h: Tensor, f: Tensor) -> Tensor:
     """relu(BN(h(K))) by the kernel for h; call it only where there is one.
 
     Shape:
@@ -104,7 +123,7 @@ def forward(layer: "GlobalLayer", h: Tensor, f: Tensor) -> Tensor:
     return result
 
 
-def _forward_in_training(layer: "GlobalLayer", h: Tensor, source: Tensor | None) -> Tensor:
+def _forward_in_training(layer: Layer, h: Tensor, source: Tensor | None) -> Tensor:
     maps, out_norm = _maps(layer), layer.bn_out
     norms = [norm for _, norm in maps]
     beta = torch.stack([norm.bias for norm in norms], 1)
@@ -132,7 +151,7 @@ def _forward_in_training(layer: "GlobalLayer", h: Tensor, source: Tensor | None)
     return result
 
 
-def _numbers(layer: "GlobalLayer") -> tuple[int, float, int, int, str, str, bool, bool]:
+def _numbers(layer: Layer) -> tuple[int, float, int, int, str, str, bool, bool]:
     grid = layer.grid
     return (
         layer.steps,
@@ -146,7 +165,7 @@ def _numbers(layer: "GlobalLayer") -> tuple[int, float, int, int, str, str, bool
     )
 
 
-def _flat(layer: "GlobalLayer") -> Tensor:
+def _flat(layer: Layer) -> Tensor:
     parts: list[Tensor] = []
     for conv, norm in _maps(layer):
         own = conv._parameters
@@ -167,7 +186,7 @@ def _of_norm(norm: Any) -> list[Tensor]:
     ]
 
 
-def _folded(layer: "GlobalLayer", h: Tensor) -> tuple[Tensor, Tensor]:
+def _folded(layer: Layer, h: Tensor) -> tuple[Tensor, Tensor]:
     """Weight (C, 4, 9) and bias (C, 4) with the BatchNorms folded in, differentiable.
 
     In training, on a GPU, these take the batch's moments, and their running averages move on.
@@ -176,7 +195,7 @@ def _folded(layer: "GlobalLayer", h: Tensor) -> tuple[Tensor, Tensor]:
     weight = torch.stack([conv.weight.flatten(1) for conv, _ in maps], 1)
     norms = [norm for _, norm in maps]
     if layer.training:
-        mean, variance = _gpu.moments(h, _filled(weight, 0.0))
+        mean, variance = _gpu.moments(h, _filled(weight))
         mean, variance = mean[:, : len(maps)], variance[:, : len(maps)]
         if maps[0][0].bias is not None:
             mean = mean + torch.stack([conv.bias for conv, _ in maps], 1)
@@ -188,16 +207,16 @@ def _folded(layer: "GlobalLayer", h: Tensor) -> tuple[Tensor, Tensor]:
     bias = torch.stack([norm.bias for norm in norms], 1) - slope * mean
     if maps[0][0].bias is not None:
         bias = bias + slope * torch.stack([conv.bias for conv, _ in maps], 1)
-    weight = _filled(weight * slope[..., None], 0.0)
+    weight = _filled(weight * slope[..., None])
     for constant in layer.coefficients.options.constant_diffusion or ():
         bias = torch.cat([bias, bias.new_full((len(bias), 1), constant)], 1)
     return weight, bias
 
 
-def _filled(weight: Tensor, value: float) -> Tensor:
+def _filled(weight: Tensor) -> Tensor:
     """With as many maps as there are coefficients: those that are numbers have no stencil."""
     missing = 4 - weight.shape[1]
-    return F.pad(weight, (0, 0, 0, missing), value=value) if missing else weight
+    return F.pad(weight, (0, 0, 0, missing)) if missing else weight
 
 
 @torch.no_grad()
@@ -209,14 +228,14 @@ def _move_averages(norms: list[Any], mean: Tensor, variance: Tensor, count: int)
         norm.running_var.lerp_(unbiased[:, i].to(norm.running_var.dtype), norm.momentum)
 
 
-def _maps(layer: "GlobalLayer") -> list[tuple[Any, Any]]:
+def _maps(layer: Layer) -> list[tuple[Any, Any]]:
     """Convolution and BatchNorm of each learnt coefficient."""
     parts = layer.coefficients._modules
     names = ("u", "v", "diff_x", "diff_y") if "conv_diff_x" in parts else ("u", "v")
     return [(parts[f"conv_{name}"], parts[f"bn_{name}"]) for name in names]
 
 
-def _fits(layer: "GlobalLayer", h: Tensor) -> bool:
+def _fits(layer: Layer, h: Tensor) -> bool:
     weight: Tensor = layer.bn_out.weight
     if h.is_cuda:
         is_served = _gpu is not None and weight.dtype == torch.float32 and h.dtype in GPU_TYPES
@@ -236,7 +255,7 @@ def _fits(layer: "GlobalLayer", h: Tensor) -> bool:
     )
 
 
-def _is_observed(layer: "GlobalLayer") -> bool:
+def _is_observed(layer: Layer) -> bool:
     """Whether something looks into the layer, which must then do what it says, part by part."""
     if torch.compiler.is_compiling():
         return False
@@ -251,7 +270,7 @@ def _is_observed(layer: "GlobalLayer") -> bool:
     return any(p._forward_hooks or p._forward_pre_hooks or p._backward_hooks for p in parts)
 
 
-def _has_kernel_form(layer: "GlobalLayer") -> bool:
+def _has_kernel_form(layer: Layer) -> bool:
     coefficients: Any = layer._modules["coefficients"]
     options = coefficients.options
     if layer.scheme == "implicit" or options.product or options.velocity_from == "f":

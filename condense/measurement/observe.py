@@ -1,6 +1,7 @@
 """Looking at a model without leaving a trace: one image, eval mode, every operator seen."""
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ def plain_name(op: Any) -> str:
     return str(name[:-1] if name.endswith("_") else name)
 
 
-class OperatorMode(TorchDispatchMode):
+class OperatorMode(TorchDispatchMode, ABC):
     """Calls `see(op, args, kwargs, result)` for every ATen operator that runs."""
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class OperatorMode(TorchDispatchMode):
         self.see(func, args, kwargs, result)
         return result
 
+    @abstractmethod
     def see(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Take note of one operator.
 
@@ -77,4 +79,3 @@ class OperatorMode(TorchDispatchMode):
             kwargs: What it was given by name.
             result: What came out.
         """
-        raise NotImplementedError

@@ -1,6 +1,7 @@
 """The loops of the fused CPU kernels: over the buffers of a batch, or over one thread's share.
 
 Every loop is there twice: over the buffers from `start` to `stop`, and over all of them by threads.
+Arguments are spelt out each time: numba lets no `*arguments` of mixed kinds into a parallel loop.
 See `kernels.cpu` for the arrays.
 """
 

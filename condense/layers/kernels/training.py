@@ -1,8 +1,8 @@
 """A whole Global layer in training as one torch operator, its BatchNorms with the batch's moments.
 
-It is bound by memory, not by arithmetic: torch's own BatchNorm and ReLU would read and write the
-maps twice as often as all the rest. Forward, the state is read twice (moments, evolution), h(K) is
-written, read once more and written as relu(BN(h(K))); the backward pass evolves the state anew.
+Torch's own BatchNorm and ReLU would read and write the maps as often again as all the rest.
+Forward, the state is read twice (moments, evolution), h(K) is written, read once more and written
+as relu(BN(h(K))); backward, the state evolves anew.
 
 With r a coefficient's convolution of h(0), z = γ (r − mean) / σ + β and g = ∂L/∂z, BatchNorm gives
 
@@ -13,28 +13,13 @@ and Σ g r follows from the gradient of the convolution's weights, so that r is 
 S. Ioffe, C. Szegedy: Batch Normalization, ICML 2015.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from condense.layers.kernels.ops import as_array, as_maps, as_tensor
-
-Numbers = tuple[int, float, int, int, str, str, bool, bool]
-
-
-class Moments(NamedTuple):
-    """Of the batch, by which the BatchNorms normalised; the variances are biased.
-
-    Shape:
-        mean and variance (C, 4), of u, v, Dx, Dy before their BatchNorms; those of h(K) (C,).
-    """
-
-    mean: Tensor
-    variance: Tensor
-    out_mean: Tensor
-    out_variance: Tensor
 
 
 @torch.library.custom_op("condense::layer_in_training", mutates_args=(), device_types="cpu")
@@ -58,7 +43,7 @@ def layer_in_training(
     source: bool,
     at_rest: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """relu(BN(h(K))), h(K) and the four `Moments`.
+    """relu(BN(h(K))), h(K) and the batch's moments, by which the BatchNorms normalised.
 
     Args:
         h: As in `ops.global_layer`; so are the numbers from `steps` on.
@@ -82,7 +67,8 @@ def layer_in_training(
         at_rest: Whether h(-1) is h(0).
 
     Shape:
-        (N, C, H, W) -> twice the same, then as in `Moments`.
+        (N, C, H, W) -> twice the same; mean and (biased) variance of what the BatchNorms of u, v,
+        Dx, Dy are given, (C, 4), and of h(K), (C,).
     """
     from condense.layers.kernels import cpu  # noqa: PLC0415 - numba takes a second
 
@@ -147,35 +133,23 @@ def layer_in_training_backward(
     from condense.layers.kernels import cpu  # noqa: PLC0415
 
     maps, layout = as_maps(h), cpu.layout(tuple(h.shape), dx, dy, boundary)
-    kind, count, learnt = maps.dtype, h.numel() // h.shape[1], weight.shape[1]
+    kind, learnt = maps.dtype, weight.shape[1]
     to_h = torch.empty_like(h, memory_format=torch.contiguous_format)
     to_f = torch.empty_like(h if f is not None else h[:0], memory_format=torch.contiguous_format)
-    # BatchNorm and ReLU of h(K)
-    out_sigma = np.sqrt(_wide(out_variance) + out_eps)
-    scale = _wide(out_gamma) / out_sigma
-    shift = _wide(out_beta) - scale * _wide(out_mean)
-    rectified = (as_maps(last), scale.astype(kind), shift.astype(kind), as_maps(grad))
-    to_out_beta, product = cpu.rectify_backward(*rectified, layout)
-    to_out_gamma = (product - _wide(out_mean) * to_out_beta) / out_sigma
-    at_h = -scale * to_out_gamma / (count * out_sigma)
-    at_one = -scale * to_out_beta / count - at_h * _wide(out_mean)
-    norm = np.stack([scale, shift, scale, at_h, at_one], 1).astype(kind)
-    # evolution and coefficients
+    out_norm = (out_gamma, out_beta, out_mean, out_variance)
+    norm, to_out_gamma, to_out_beta = _through_out_norm(grad, last, *out_norm, out_eps)
     stencils, means, variances = _filled(weight), _wide(mean), _wide(variance)
     folded = _fold(stencils, gamma, beta, means, variances, eps, constants)
     physics = cpu.physics(kind.type, f is None, dt, dx, dy, scheme, source, at_rest)
-    source_maps = maps if f is None else as_maps(f)
-    before = (maps, source_maps, *folded, as_maps(grad), norm)
-    to_folded, to_beta = cpu.backward(*before, as_maps(to_h), as_maps(to_f), layout, physics, steps)
-    # BatchNorms of the coefficients
-    sigma = np.sqrt(variances + eps)
-    slope = np.zeros_like(sigma)
+    given = (maps, maps if f is None else as_maps(f), *folded, as_maps(grad), norm)
+    to_folded, to_beta = cpu.backward(*given, as_maps(to_h), as_maps(to_f), layout, physics, steps)
+    sigma, slope = np.sqrt(variances + eps), np.zeros_like(means)
     slope[:, :learnt] = _wide(gamma) / sigma[:, :learnt]
     to_gamma = ((to_folded * stencils).sum(2) - means * to_beta) / sigma
-    through_moments = (-means, -slope * to_gamma / (count * sigma), -slope * to_beta / count)
-    centre, at_r, at_one = (values.astype(kind) for values in through_moments)
-    given = (maps, stencils, centre, at_r, at_one, as_maps(to_h))
-    to_weight = cpu.moments_backward(*given, cpu.layout(tuple(h.shape)))
+    at_r, at_one = _affine(slope, sigma, to_gamma, to_beta, h.numel() // h.shape[1])
+    centre, at_r, at_one = (values.astype(kind) for values in (-means, at_r, at_one))
+    line = (maps, stencils, centre, at_r, at_one, as_maps(to_h))
+    to_weight = cpu.moments_backward(*line, cpu.layout(tuple(h.shape)))
     to_weight += slope[..., None] * to_folded
     learnable = (to_weight[:, :learnt], to_gamma[:, :learnt], to_beta[:, :learnt])
     parameters = map(np.ascontiguousarray, (*learnable, to_out_gamma, to_out_beta))
@@ -218,6 +192,34 @@ def _gradients(ctx: Any, grad: Tensor | None, *_others: None) -> tuple[Any, ...]
 
 
 layer_in_training.register_autograd(_gradients, setup_context=_remember)
+
+
+def _through_out_norm(
+    grad: Tensor,
+    last: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+) -> tuple[Any, Any, Any]:
+    """The `norm` of `cpu.backward`; gradients of gamma and beta of the BatchNorm of h(K)."""
+    from condense.layers.kernels import cpu  # noqa: PLC0415
+
+    states, sigma = as_maps(last), np.sqrt(_wide(variance) + eps)
+    scale = _wide(gamma) / sigma
+    shift = _wide(beta) - scale * _wide(mean)
+    rectified = (states, scale.astype(states.dtype), shift.astype(states.dtype), as_maps(grad))
+    to_beta, product = cpu.rectify_backward(*rectified, cpu.layout(tuple(last.shape)))
+    to_gamma = (product - _wide(mean) * to_beta) / sigma
+    at_h, at_one = _affine(scale, sigma, to_gamma, to_beta, last.numel() // last.shape[1])
+    rows = [scale, shift, scale, at_h, at_one - at_h * _wide(mean)]
+    return np.stack(rows, 1).astype(states.dtype), to_gamma, to_beta
+
+
+def _affine(slope: Any, sigma: Any, to_gamma: Any, to_beta: Any, count: int) -> tuple[Any, Any]:
+    """What reaches r through the moments: the first times (r − mean), plus the second."""
+    return -slope * to_gamma / (count * sigma), -slope * to_beta / count
 
 
 def _moments(sums: Any, squares: Any, count: int) -> tuple[Any, Any]:
