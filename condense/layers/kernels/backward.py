@@ -10,18 +10,19 @@ other side, so q is continued like the state; beyond the others there is nobody 
 at a replicated edge the halo gathers too, and passes on to the cell that it is a copy of.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from condense.layers.kernels.forward import (
     DIFF_X,
     DIFF_Y,
     REFERENCE,
-    Patch,
+    STENCILS,
     Physics,
     U,
     V,
-    dot,
-    neighbourhood,
+    column,
+    pair,
+    second_row,
 )
 from condense.layers.kernels.plane import (
     PERIODIC,
@@ -34,7 +35,13 @@ from condense.layers.kernels.plane import (
     fold_halo,
     index,
     kernel,
+    row,
 )
+from condense.layers.kernels.vectors import LANES, fma, load, splat, store, where_positive
+
+# Sums in one register go over about so many cells before they are added up further, lest small
+# numbers be lost in a large one.
+CELLS_OF_A_SUM = 64
 
 
 class Adjoint(NamedTuple):
@@ -45,7 +52,7 @@ class Adjoint(NamedTuple):
         f: Gradient of the source.
         q: As above.
         outer: q (h(k-1) + h(k+1)).
-        maps: Gradients of u, v, Dx, Dy.
+        maps: Gradients of u, v, Dx, Dy, times their rates.
     """
 
     h: Array
@@ -57,80 +64,69 @@ class Adjoint(NamedTuple):
 
 @kernel
 def pull_back(
-    before: Array, states: Array, maps: Array, adjoint: Adjoint, grid: Grid, p: Physics
+    before: Array,
+    h: Array,
+    states: Array,
+    maps: Array,
+    adjoint: Adjoint,
+    grid: Grid,
+    physics: Physics,
 ) -> None:
     """Gradients of h(0), h(-1), f and the coefficients from that of h(K).
 
     Args:
         before: h(-1).
-        states: h(0) ... h(K), their halos filled but the last one's.
+        h: h(0).
+        states: h(1) ... h(K), their halos filled but the last one's; so is that of h(0).
         maps: u, v, Dx, Dy, their halos filled.
         adjoint: `h[K % 3]` holds the gradient of h(K); the others go to `h[0]` (that of h(0)),
-            `h[2]` (that of h(-1)), `f` and `maps`, with rubbish beside the rows of the maps.
+            `h[2]` (that of h(-1)), `f` and `maps`, whose halos hold zeros.
         grid: Layout.
-        p: Numbers of the update.
+        physics: Of the steps.
     """
-    steps = states.shape[0] - 1
+    steps = physics.steps
     clear(adjoint.f)
     clear(adjoint.h[(steps + 1) % 3])
     clear(adjoint.h[(steps + 2) % 3])
     for i in range(4):
         clear(adjoint.maps[i])
     for k in range(steps - 1, -1, -1):
-        old = states[k - 1] if k > 0 else before
-        later, now, earlier = adjoint.h[(k + 1) % 3], adjoint.h[k % 3], adjoint.h[(k + 2) % 3]
-        _step_back(later, now, earlier, old, states[k], states[k + 1], maps, adjoint, grid, p)
+        now = states[k - 1] if k > 0 else h
+        old = before if k == 0 else h if k == 1 else states[k - 2]
+        _step_back(k, old, now, states[k], maps, adjoint, grid, physics)
     if grid.boundary == REPLICATE:
-        for i in range(4 if p.scheme != REFERENCE else 2):
+        for i in range(4):
             fold_halo(adjoint.maps[i], grid)
             clear_halo(adjoint.maps[i], grid)
 
 
 @kernel
 def _step_back(
-    later: Array,
-    now: Array,
-    earlier: Array,
+    k: int,
     before: Array,
     h: Array,
     after: Array,
     maps: Array,
     adjoint: Adjoint,
     grid: Grid,
-    p: Physics,
+    physics: Physics,
 ) -> None:
-    """One step: from the gradient of h(k+1), `later`, to those of all that it was made of.
-
-    Several short loops: one over as many arrays would not be vectorised.
-    """
-    q, outer, grads = adjoint.q, adjoint.outer, adjoint.maps
-    start, stop = _gathering(grid)
+    """One step: from the gradient of h(k+1) to those of all that it was made of."""
+    later, now, earlier = adjoint.h[(k + 1) % 3], adjoint.h[k % 3], adjoint.h[(k + 2) % 3]
     if grid.boundary == REPLICATE:
         clear_halo(now, grid)
-    if p.scheme == REFERENCE:
-        _divide_reference(later, maps, before, after, q, outer, earlier, grid, p)
-        _continue(q, grid)
-        _gather_reference(q, maps, now, adjoint.f, start, stop, grid, p)
-        _to_velocities_reference(q, h, grads, start, stop, grid, p)
-        _to_diffusivities_reference(q, h, outer, grads, grid, p)
+    if physics.scheme == REFERENCE:
+        _divide_reference(later, maps, before, after, earlier, adjoint, grid)
     else:
-        _divide_conservative(later, maps, before, after, q, outer, earlier, grid, p)
-        _continue(q, grid)
-        _continue(outer, grid)
-        _gather_conservative(q, maps, now, adjoint.f, start, stop, grid, p)
-        _to_velocities_conservative(q, h, grads, start, stop, grid, p)
-        _to_diffusivities_conservative(q, h, outer, grads, start, stop, grid, p)
+        _divide_conservative(later, maps, before, after, earlier, adjoint, grid)
+    _continue(adjoint.q, grid)
+    _continue(adjoint.outer, grid)
+    if physics.scheme == REFERENCE:
+        _gather_reference(h, maps, now, adjoint, grid, physics)
+    else:
+        _gather_conservative(h, maps, now, adjoint, grid, physics)
     if grid.boundary == REPLICATE:
         fold_halo(now, grid)
-
-
-@kernel
-def _gathering(grid: Grid) -> tuple[int, int]:
-    """From which element to which cells gather: the map's, at a replicated edge the halo's too."""
-    if grid.boundary == REPLICATE:
-        margin = grid.first - grid.pad_x * grid.stride - grid.pad_y * grid.lanes
-        return margin, grid.size - margin
-    return grid.first, grid.first + grid.visited
 
 
 @kernel
@@ -147,19 +143,20 @@ def _divide_reference(
     maps: Array,
     before: Array,
     after: Array,
-    q: Array,
-    outer: Array,
     earlier: Array,
+    adjoint: Adjoint,
     grid: Grid,
-    p: Physics,
 ) -> None:
-    two_x, two_y = p.diffusion_x + p.diffusion_x, p.diffusion_y + p.diffusion_y
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        s = two_x * maps[DIFF_X, k] + two_y * maps[DIFF_Y, k]
-        quotient = later[k] / (p.one + s)
-        q[k] = quotient
-        earlier[k] = (p.one - s) * quotient
-        outer[k] = quotient * (before[k] + after[k])
+    one, diff_x, diff_y = splat(later.dtype.type(1)), maps[DIFF_X], maps[DIFF_Y]
+    for i in range(grid.height):
+        k = row(grid, i)
+        for _ in range(grid.width):
+            s = load(diff_x, k) + load(diff_y, k)
+            q = load(later, k) / (one + s)
+            store(adjoint.q, k, q)
+            store(earlier, k, (one - s) * q)
+            store(adjoint.outer, k, q * (load(before, k) + load(after, k)))
+            k += index(LANES)
 
 
 @kernel
@@ -168,168 +165,202 @@ def _divide_conservative(
     maps: Array,
     before: Array,
     after: Array,
-    q: Array,
-    outer: Array,
     earlier: Array,
+    adjoint: Adjoint,
     grid: Grid,
-    p: Physics,
 ) -> None:
-    x, y = index(grid.shift_x), index(grid.shift_y)
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        along_x = maps[DIFF_X, k] + p.half * (maps[DIFF_X, k - x] + maps[DIFF_X, k + x])
-        along_y = maps[DIFF_Y, k] + p.half * (maps[DIFF_Y, k - y] + maps[DIFF_Y, k + y])
-        s = p.diffusion_x * along_x + p.diffusion_y * along_y
-        quotient = later[k] / (p.one + s)
-        q[k] = quotient
-        earlier[k] = (p.one - s) * quotient
-        outer[k] = quotient * (before[k] + after[k])
+    one, half = splat(later.dtype.type(1)), splat(later.dtype.type(0.5))
+    diff_x, diff_y = maps[DIFF_X], maps[DIFF_Y]
+    x, y = index(grid.dx * grid.stride), index(grid.dy * LANES)
+    for i in range(grid.height):
+        k = row(grid, i)
+        for _ in range(grid.width):
+            s = fma(half, load(diff_x, k - x) + load(diff_x, k + x), load(diff_x, k))
+            s += fma(half, load(diff_y, k - y) + load(diff_y, k + y), load(diff_y, k))
+            q = load(later, k) / (one + s)
+            store(adjoint.q, k, q)
+            store(earlier, k, (one - s) * q)
+            store(adjoint.outer, k, q * (load(before, k) + load(after, k)))
+            k += index(LANES)
 
 
 @kernel
 def _gather_reference(
-    q: Array, maps: Array, now: Array, f: Array, start: int, stop: int, grid: Grid, p: Physics
+    h: Array, maps: Array, now: Array, adjoint: Adjoint, grid: Grid, physics: Physics
 ) -> None:
-    x, y = index(grid.shift_x), index(grid.shift_y)
-    two_x, two_y = p.diffusion_x + p.diffusion_x, p.diffusion_y + p.diffusion_y
-    for k in range(index(start), index(stop)):
-        u_after, u_before = p.rate_x * maps[U, k + x], p.rate_x * maps[U, k - x]
-        v_after, v_before = p.rate_y * maps[V, k + y], p.rate_y * maps[V, k - y]
-        total = (two_x * maps[DIFF_X, k + x] - u_after) * q[k + x]
-        total += (two_x * maps[DIFF_X, k - x] + u_before) * q[k - x]
-        total += (two_y * maps[DIFF_Y, k + y] - v_after) * q[k + y]
-        total += (two_y * maps[DIFF_Y, k - y] + v_before) * q[k - y]
-        now[k] += total + (u_after - u_before + v_after - v_before) * q[k]
-        f[k] += p.source * q[k]
+    u, v, diff_x, diff_y = maps[U], maps[V], maps[DIFF_X], maps[DIFF_Y]
+    grads, q_of = adjoint.maps, adjoint.q
+    to_u, to_v, to_x, to_y = grads[U], grads[V], grads[DIFF_X], grads[DIFF_Y]
+    x, y = index(grid.dx * grid.stride), index(grid.dy * LANES)
+    source = splat(physics.source)
+    above, beside = _reach(grid)
+    for i in range(-above, grid.height + above):
+        k = row(grid, i) - index(beside * LANES)
+        for _ in range(grid.width + 2 * beside):
+            q, outer = load(q_of, k), load(adjoint.outer, k)
+            q_up, q_down = load(q_of, k - x), load(q_of, k + x)
+            q_left, q_right = load(q_of, k - y), load(q_of, k + y)
+            u_up, u_down = load(u, k - x), load(u, k + x)
+            v_left, v_right = load(v, k - y), load(v, k + y)
+            total = fma((u_down - u_up) + (v_right - v_left), q, load(now, k))
+            total = fma(load(diff_x, k + x) - u_down, q_down, total)
+            total = fma(load(diff_x, k - x) + u_up, q_up, total)
+            total = fma(load(diff_y, k + y) - v_right, q_right, total)
+            store(now, k, fma(load(diff_y, k - y) + v_left, q_left, total))
+            h_up, h_down = load(h, k - x), load(h, k + x)
+            h_left, h_right = load(h, k - y), load(h, k + y)
+            _add(to_u, k, (q - q_down) * h_down - (q - q_up) * h_up)
+            _add(to_v, k, (q - q_right) * h_right - (q - q_left) * h_left)
+            _add(to_x, k, q * (h_up + h_down) - outer)
+            _add(to_y, k, q * (h_left + h_right) - outer)
+            _add(adjoint.f, k, source * q)
+            k += index(LANES)
 
 
 @kernel
 def _gather_conservative(
-    q: Array, maps: Array, now: Array, f: Array, start: int, stop: int, grid: Grid, p: Physics
+    h: Array, maps: Array, now: Array, adjoint: Adjoint, grid: Grid, physics: Physics
 ) -> None:
-    x, y = index(grid.shift_x), index(grid.shift_y)
-    for k in range(index(start), index(stop)):
-        a, b = p.rate_x * maps[U, k], p.rate_y * maps[V, k]
-        total = (p.diffusion_x * (maps[DIFF_X, k] + maps[DIFF_X, k + x]) + a) * q[k + x]
-        total += (p.diffusion_x * (maps[DIFF_X, k] + maps[DIFF_X, k - x]) - a) * q[k - x]
-        total += (p.diffusion_y * (maps[DIFF_Y, k] + maps[DIFF_Y, k + y]) + b) * q[k + y]
-        total += (p.diffusion_y * (maps[DIFF_Y, k] + maps[DIFF_Y, k - y]) - b) * q[k - y]
-        now[k] += total
-        f[k] += p.source * q[k]
+    u, v, diff_x, diff_y = maps[U], maps[V], maps[DIFF_X], maps[DIFF_Y]
+    grads, q_of, outer = adjoint.maps, adjoint.q, adjoint.outer
+    to_u, to_v, to_x, to_y = grads[U], grads[V], grads[DIFF_X], grads[DIFF_Y]
+    x, y = index(grid.dx * grid.stride), index(grid.dy * LANES)
+    half, source = splat(h.dtype.type(0.5)), splat(physics.source)
+    above, beside = _reach(grid)
+    for i in range(-above, grid.height + above):
+        k = row(grid, i) - index(beside * LANES)
+        for _ in range(grid.width + 2 * beside):
+            q, here = load(q_of, k), load(h, k)
+            q_up, q_down = load(q_of, k - x), load(q_of, k + x)
+            q_left, q_right = load(q_of, k - y), load(q_of, k + y)
+            a, b, bx, by = load(u, k), load(v, k), load(diff_x, k), load(diff_y, k)
+            total = fma((bx + load(diff_x, k + x)) + a, q_down, load(now, k))
+            total = fma((bx + load(diff_x, k - x)) - a, q_up, total)
+            total = fma((by + load(diff_y, k + y)) + b, q_right, total)
+            store(now, k, fma((by + load(diff_y, k - y)) - b, q_left, total))
+            _add(to_u, k, here * (q_down - q_up))
+            _add(to_v, k, here * (q_right - q_left))
+            along = fma(q, load(h, k - x) + load(h, k + x), here * (q_up + q_down))
+            spread = fma(half, load(outer, k - x) + load(outer, k + x), load(outer, k))
+            _add(to_x, k, along - spread)
+            along = fma(q, load(h, k - y) + load(h, k + y), here * (q_left + q_right))
+            spread = fma(half, load(outer, k - y) + load(outer, k + y), load(outer, k))
+            _add(to_y, k, along - spread)
+            _add(adjoint.f, k, source * q)
+            k += index(LANES)
 
 
 @kernel
-def _to_velocities_reference(
-    q: Array, h: Array, grads: Array, start: int, stop: int, grid: Grid, p: Physics
-) -> None:
-    x, y = index(grid.shift_x), index(grid.shift_y)
-    for k in range(index(start), index(stop)):
-        along_x = (q[k] - q[k + x]) * h[k + x] - (q[k] - q[k - x]) * h[k - x]
-        along_y = (q[k] - q[k + y]) * h[k + y] - (q[k] - q[k - y]) * h[k - y]
-        grads[U, k] += p.rate_x * along_x
-        grads[V, k] += p.rate_y * along_y
+def _reach(grid: Grid) -> tuple[int, int]:
+    """How far beyond the edge cells gather: at a replicated edge the halo does."""
+    if grid.boundary == REPLICATE:
+        return grid.dx, grid.dy
+    return 0, 0
 
 
 @kernel
-def _to_velocities_conservative(
-    q: Array, h: Array, grads: Array, start: int, stop: int, grid: Grid, p: Physics
-) -> None:
-    x, y = index(grid.shift_x), index(grid.shift_y)
-    for k in range(index(start), index(stop)):
-        grads[U, k] += p.rate_x * h[k] * (q[k + x] - q[k - x])
-        grads[V, k] += p.rate_y * h[k] * (q[k + y] - q[k - y])
+def _add(values: Array, k: Any, more: Any) -> None:
+    store(values, k, load(values, k) + more)
 
 
 @kernel
-def _to_diffusivities_reference(
-    q: Array, h: Array, outer: Array, grads: Array, grid: Grid, p: Physics
-) -> None:
-    x, y = index(grid.shift_x), index(grid.shift_y)
-    two_x, two_y = p.diffusion_x + p.diffusion_x, p.diffusion_y + p.diffusion_y
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        grads[DIFF_X, k] += two_x * (q[k] * (h[k - x] + h[k + x]) - outer[k])
-        grads[DIFF_Y, k] += two_y * (q[k] * (h[k - y] + h[k + y]) - outer[k])
+def through_relu(grad: Array, out: Array, grid: Grid) -> None:
+    """The gradient where `out`, which came out of a ReLU, is above zero; written over `out`.
 
-
-@kernel
-def _to_diffusivities_conservative(
-    q: Array,
-    h: Array,
-    outer: Array,
-    grads: Array,
-    start: int,
-    stop: int,
-    grid: Grid,
-    p: Physics,
-) -> None:
-    x, y = index(grid.shift_x), index(grid.shift_y)
-    for k in range(index(start), index(stop)):
-        along_x = q[k] * (h[k - x] + h[k + x]) + h[k] * (q[k - x] + q[k + x])
-        along_y = q[k] * (h[k - y] + h[k + y]) + h[k] * (q[k - y] + q[k + y])
-        outer_x = outer[k] + p.half * (outer[k - x] + outer[k + x])
-        outer_y = outer[k] + p.half * (outer[k - y] + outer[k + y])
-        grads[DIFF_X, k] += p.diffusion_x * (along_x - outer_x)
-        grads[DIFF_Y, k] += p.diffusion_y * (along_y - outer_y)
+    Written over the gradient, it would become a masked store, which some processors are slow at.
+    """
+    for i in range(grid.height):
+        k = row(grid, i)
+        for _ in range(grid.width):
+            store(out, k, where_positive(load(out, k), load(grad, k)))
+            k += index(LANES)
+    clear_halo(out, grid)
 
 
 @kernel
 def pull_back_convolutions(
-    grads: Array, weight: Array, h: Array, to_h: Array, to_weight: Array, to_bias: Array, grid: Grid
+    grads: Array, table: Array, h: Array, to_h: Array, sums: Array, grid: Grid
 ) -> None:
     """Gradients of the state and the weights from those of the four convolutions' results.
 
     Args:
         grads: Gradients of the results, zeros in their halos.
-        weight: (4, 9).
+        table: (36 or more, LANES), the weights.
         h: What was convolved, zeros in its halo.
         to_h: Buffer that the gradient of h is added to.
-        to_weight: (4, 9), added to.
-        to_bias: (4,), added to.
+        sums: (40 LANES,), added to: of the weights and biases.
         grid: Layout.
     """
-    _spread(grads, weight, to_h, grid)
-    for i in range(4):
-        _correlate(grads[i], h, to_weight[i], to_bias[i : i + 1], grid)
+    _spread(grads, table.reshape(-1), to_h, grid)
+    for m in range(4):
+        _correlate(grads[m], h, sums, m, grid)
 
 
 @kernel
-def _spread(grads: Array, weight: Array, to: Array, grid: Grid) -> None:
-    """The transposed convolutions: the kernels turned round."""
-    wu, wv, wx, wy = turned(weight, 0), turned(weight, 1), turned(weight, 2), turned(weight, 3)
+def _spread(grads: Array, weights: Array, to: Array, grid: Grid) -> None:
+    """The transposed convolutions, two rows at a time."""
+    stride, zero = index(grid.stride), splat(to.dtype.type(0))
     u, v, diff_x, diff_y = grads[U], grads[V], grads[DIFF_X], grads[DIFF_Y]
-    first, stride, lanes = index(grid.first), index(grid.stride), index(grid.lanes)
-    for k in range(first, first + index(grid.visited)):
-        total = dot(wu, neighbourhood(u, k, stride, lanes))
-        total += dot(wv, neighbourhood(v, k, stride, lanes))
-        total += dot(wx, neighbourhood(diff_x, k, stride, lanes))
-        to[k] += total + dot(wy, neighbourhood(diff_y, k, stride, lanes))
+    for i in range(0, grid.height, 2):
+        k, apart = row(grid, i), second_row(grid, i)
+        for _ in range(grid.width):
+            # Four sums, because one would have to wait for each of its terms.
+            of_u = of_v = of_x = of_y = (zero, zero)
+            for j in range(3):
+                at = k + index(LANES) - index(j * LANES)
+                of_u = _turned(weights, j, column(u, at, stride), of_u)
+                of_v = _turned(weights, j + 9, column(v, at, stride), of_v)
+                of_x = _turned(weights, j + 18, column(diff_x, at, stride), of_x)
+                of_y = _turned(weights, j + 27, column(diff_y, at, stride), of_y)
+            first = load(to, k) + ((of_u[0] + of_v[0]) + (of_x[0] + of_y[0]))
+            _add(to, k + apart, (of_u[1] + of_v[1]) + (of_x[1] + of_y[1]))
+            store(to, k, first)
+            k += index(LANES)
 
 
 @kernel
-def turned(weight: Array, i: int) -> Patch:
-    """The nine weights of map i, the last first."""
-    w = weight
-    return w[i, 8], w[i, 7], w[i, 6], w[i, 5], w[i, 4], w[i, 3], w[i, 2], w[i, 1], w[i, 0]
+def _turned(weights: Array, t: int, x: tuple[Any, ...], both: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Add a column of a stencil turned round to the sums of two rows."""
+    second, first = pair(weights, t, (x[3], x[2], x[1], x[0]), (both[1], both[0]))
+    return first, second
 
 
 @kernel
-def _correlate(grad: Array, h: Array, to_weight: Array, to_bias: Array, grid: Grid) -> None:
-    zero = h[0] - h[0]
-    s0, s1, s2, s3, s4, s5, s6, s7, s8 = zero, zero, zero, zero, zero, zero, zero, zero, zero
-    total = zero
-    first, stride, lanes = index(grid.first), index(grid.stride), index(grid.lanes)
-    for k in range(first, first + index(grid.visited)):
-        g, x = grad[k], neighbourhood(h, k, stride, lanes)
-        s0 += g * x[0]
-        s1 += g * x[1]
-        s2 += g * x[2]
-        s3 += g * x[3]
-        s4 += g * x[4]
-        s5 += g * x[5]
-        s6 += g * x[6]
-        s7 += g * x[7]
-        s8 += g * x[8]
-        total += g
-    sums = (s0, s1, s2, s3, s4, s5, s6, s7, s8)
-    for i in range(9):
-        to_weight[i] += sums[i]
-    to_bias[0] += total
+def _correlate(grad: Array, h: Array, sums: Array, m: int, grid: Grid) -> None:
+    """Sums over each map of the gradient times h shifted by each of nine places; and its own."""
+    zero, stride = splat(h.dtype.type(0)), index(grid.stride)
+    rows = max(2, CELLS_OF_A_SUM // grid.width // 2 * 2)
+    for top in range(0, grid.height, rows):
+        left = middle = right = (zero, zero, zero)
+        total = zero
+        for i in range(top, min(top + rows, grid.height), 2):
+            k = row(grid, i)
+            for _ in range(grid.width):
+                g = (load(grad, k), load(grad, k + stride))  # the second one zero beyond the map
+                left = _products(g, column(h, k - index(LANES), stride), left)
+                middle = _products(g, column(h, k, stride), middle)
+                right = _products(g, column(h, k + index(LANES), stride), right)
+                total += g[0] + g[1]
+                k += index(LANES)
+        for j, sums_of in enumerate((left, middle, right)):
+            for t in range(3):
+                accumulate(sums, 9 * m + 3 * t + j, sums_of[t])
+        accumulate(sums, STENCILS + m, total)
+
+
+@kernel
+def _products(
+    g: tuple[Any, Any], x: tuple[Any, ...], sums: tuple[Any, Any, Any]
+) -> tuple[Any, Any, Any]:
+    """Add those of two cells below each other to the sums for one column of the stencil."""
+    return (
+        fma(g[1], x[1], fma(g[0], x[0], sums[0])),
+        fma(g[1], x[2], fma(g[0], x[1], sums[1])),
+        fma(g[1], x[3], fma(g[0], x[2], sums[2])),
+    )
+
+
+@kernel
+def accumulate(sums: Array, t: int, more: Any) -> None:
+    """Add a vector to the t-th of `sums`."""
+    _add(sums, index(t * LANES), more)

@@ -1,453 +1,356 @@
-"""The loops of the fused CPU kernels: over the buffers of a batch, or over one thread's share.
+"""The loops of the fused CPU kernels over a batch, eight maps at a time, or over a thread's share.
 
-Every loop is there twice: over the buffers from `start` to `stop`, and over all of them by threads.
-Arguments are spelt out each time: numba lets no `*arguments` of mixed kinds into a parallel loop.
-See `kernels.cpu` for the arrays.
+A loop takes a job, which holds all that it needs, and the numbers of the first group of maps and of
+the first that is no longer its own.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
-from condense.layers.kernels.backward import Adjoint, pull_back, pull_back_convolutions
-from condense.layers.kernels.forward import REFERENCE, Physics, Workspace, advance, coefficients
+from condense.layers.kernels.backward import (
+    CELLS_OF_A_SUM,
+    Adjoint,
+    accumulate,
+    pull_back,
+    pull_back_convolutions,
+    through_relu,
+)
+from condense.layers.kernels.forward import REFERENCE, Physics, Workspace, advance, convolve
 from condense.layers.kernels.plane import (
     Array,
     Grid,
+    clear_halo,
     fill_halo,
+    gather,
     index,
     kernel,
-    load,
-    mark,
-    parallel_kernel,
-    relu,
-    unload,
-    with_lanes,
+    rectify,
+    row,
+    scatter,
+    threaded,
 )
+from condense.layers.kernels.vectors import LANES, fma, load, splat, store, where_positive
 
 
-class Group(NamedTuple):
-    """Maps of one channel that share a buffer.
+class Forward(NamedTuple):
+    """Job: h(K), and what follows it.
 
     Args:
-        channel: Which.
-        lanes: How many maps.
-        start: Element of the first.
-        apart: Elements from one to the next.
+        h: h(0).
+        f: The source; h where they are one.
+        table: (patterns, 42, LANES): 36 weights, 4 biases, scale and shift of the last BatchNorm.
+        out: For max(scale h(K) + shift, 0), or, with `sums`, for h(K).
+        sums: (groups, 2 LANES), for the sums of h(K) over each map and of the squares of what
+            differs from its mean; or (0, 2 LANES).
+        maps: N C.
+        cells: `places` in a buffer.
+        source: Of `Physics`, and so are the others.
+        scheme: REFERENCE or CONSERVATIVE.
+        same: Whether f is h.
+        at_rest: Whether h(-1) is h(0).
+        steps: K.
     """
 
-    channel: int
-    lanes: int
-    start: int
-    apart: int
+    h: Array
+    f: Array
+    table: Array
+    out: Array
+    sums: Array
+    maps: int
+    cells: Array
+    source: float
+    scheme: int
+    same: bool
+    at_rest: bool
+    steps: int
+
+
+class Backward(NamedTuple):
+    """Job: from the gradient of h(K), or of what follows it, to all other gradients.
+
+    Args:
+        h: h(0).
+        f: The source; h where they are one.
+        table: (patterns, 45, LANES): 36 weights, 4 biases, and five numbers of a channel for
+            `norm`.
+        grad: Gradient of h(K), or, if `has_norm`, of relu(BN(h(K))).
+        has_norm: Whether the five are scale, shift and what makes the gradient of h(K): the third
+            times what the ReLU let pass, plus the fourth times h(K), plus the fifth.
+        to_h: For the gradient of h.
+        to_f: For that of f, if f is not h.
+        sums: (groups, 40 LANES), for those of weights and biases.
+        maps: N C.
+        cells: `places` in a buffer.
+        source: Of `Physics`, and so are the others.
+        scheme: REFERENCE or CONSERVATIVE.
+        same: Whether f is h.
+        at_rest: Whether h(-1) is h(0).
+        steps: K.
+    """
+
+    h: Array
+    f: Array
+    table: Array
+    grad: Array
+    has_norm: bool
+    to_h: Array
+    to_f: Array
+    sums: Array
+    maps: int
+    cells: Array
+    source: float
+    scheme: int
+    same: bool
+    at_rest: bool
+    steps: int
+
+
+class Convolutions(NamedTuple):
+    """Job: the four convolutions alone.
+
+    Args:
+        h: What is convolved.
+        table: (patterns, 40, LANES): weights and biases.
+        transposed: (patterns, 36, LANES): weights of the transposed convolutions, if `to_h` is.
+        to_h: Added to: the transposed convolutions of the results; or empty.
+        sums: (groups, 8 LANES) without `to_h`: the sums of each result over each map, then of the
+            squares of what differs from its mean. (groups, 40 LANES) with it: the correlations of
+            each result with h, and its sum.
+        maps: N C.
+        cells: `places` in a buffer.
+    """
+
+    h: Array
+    table: Array
+    transposed: Array
+    to_h: Array
+    sums: Array
+    maps: int
+    cells: Array
 
 
 @kernel
-def _group(i: int, images: int, channels: int, grid: Grid) -> Group:
-    channel, first = i % channels, i // channels * grid.most
-    area = grid.height * grid.width
-    lanes = min(grid.most, images - first)
-    return Group(channel, lanes, (first * channels + channel) * area, channels * area)
-
-
-@kernel
-def forward(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    scale: Array,
-    shift: Array,
-    out: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    start: int,
-    stop: int,
-) -> None:
-    """max(scale h(K) + shift, 0)."""
-    rows = np.zeros((6 + min(steps + 1, 3), grid.size), h.dtype)
+def forward(job: Forward, grid: Grid, start: int, stop: int) -> None:
+    """Of the groups from `start` to `stop`; so are the others."""
+    physics = Physics(job.source, job.scheme, job.same, job.at_rest, job.steps)
+    rows = np.zeros((6 + min(job.steps, 2), grid.size), job.h.dtype)
     work = Workspace(rows[0], rows[1], rows[2:6], rows[6:])
     for i in range(start, stop):
-        at = _group(i, images, weight.shape[0], grid)
-        if at.lanes != grid.lanes:
-            grid = with_lanes(grid, at.lanes)
-            rows[0, :] = 0
-        c = at.channel
-        row = advance(h, f, at.start, at.apart, weight[c], bias[c], work, grid, physics, steps)
-        last = work.states[row]
-        a, b = scale[c], shift[c]
-        for k in range(index(grid.first), index(grid.first + grid.visited)):
-            last[k] = relu(a * last[k] + b, physics.zero)
-        unload(last, out, at.start, at.apart, grid)
+        at, count = i * LANES, min(LANES, job.maps - i * LANES)
+        table = job.table[i % job.table.shape[0]]
+        last = advance(job.h, job.f, at, count, job.cells, table, work, grid, physics)
+        if job.sums.shape[0] > 0:
+            _moments(last, job.sums[i], 0, 1, grid)
+        else:
+            scale, shift = load(table[40], index(0)), load(table[41], index(0))
+            rectify(last, scale, shift, grid)
+        scatter(last, job.out, at, count, job.cells)
 
 
 @kernel
-def evolve(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    out: Array,
-    sums: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    start: int,
-    stop: int,
-) -> None:
-    """h(K); per buffer, its sum and that of its squares, (groups, 2)."""
-    rows = np.zeros((7 + min(steps + 1, 3), grid.size), h.dtype)
-    work = Workspace(rows[0], rows[1], rows[2:6], rows[7:])
-    mark(rows[6], grid)
-    for i in range(start, stop):
-        at = _group(i, images, weight.shape[0], grid)
-        if at.lanes != grid.lanes:
-            grid = with_lanes(grid, at.lanes)
-            rows[:] = 0
-            mark(rows[6], grid)
-        c = at.channel
-        row = advance(h, f, at.start, at.apart, weight[c], bias[c], work, grid, physics, steps)
-        last = work.states[row]
-        sums[i, 0], sums[i, 1] = _sum_and_square(last, rows[6], grid)
-        unload(last, out, at.start, at.apart, grid)
-
-
-@kernel
-def rectify(
-    h: Array, scale: Array, shift: Array, out: Array, area: int, start: int, stop: int
-) -> None:
-    """max(scale h + shift, 0), map by map."""
-    zero = h.dtype.type(0)
-    for i in range(start, stop):
-        a, b = scale[i % scale.shape[0]], shift[i % scale.shape[0]]
-        for k in range(index(i * area), index((i + 1) * area)):
-            out[k] = relu(a * h[k] + b, zero)
-
-
-@kernel
-def rectify_backward(
-    h: Array,
-    scale: Array,
-    shift: Array,
-    grad: Array,
-    sums: Array,
-    area: int,
-    start: int,
-    stop: int,
-) -> None:
-    """Per map, the sum of g and of g h, (N C, 2); g is the gradient where the ReLU let it pass."""
-    zero = h.dtype.type(0)
-    for i in range(start, stop):
-        a, b = scale[i % scale.shape[0]], shift[i % scale.shape[0]]
-        total, product = np.float64(0), np.float64(0)
-        for k in range(index(i * area), index((i + 1) * area)):
-            g = np.float64(grad[k] if a * h[k] + b > zero else zero)
-            total += g
-            product += g * np.float64(h[k])
-        sums[i, 0], sums[i, 1] = total, product
-
-
-@kernel
-def backward(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    grad: Array,
-    norm: Array,
-    to_h: Array,
-    to_f: Array,
-    to_weight: Array,
-    to_bias: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    start: int,
-    stop: int,
-) -> None:
-    """Gradients of h, f and, per buffer, weight and bias.
-
-    `grad` is that of h(K), or, if `norm` (C, 5) is not empty, that of relu(BN(h(K))).
-    """
-    rows = np.zeros((17 + steps, grid.size), h.dtype)
+def backward(job: Backward, grid: Grid, start: int, stop: int) -> None:
+    """As the job says."""
+    physics = Physics(job.source, job.scheme, job.same, job.at_rest, job.steps)
+    rows = np.zeros((16 + job.steps, grid.size), job.h.dtype)
     work = Workspace(rows[0], rows[1], rows[2:6], rows[16:])
     adjoint = Adjoint(rows[6:9], rows[9], rows[10], rows[11], rows[12:16])
-    inside = np.zeros(grid.size, h.dtype)
-    mark(inside, grid)
+    source = work.h if physics.same else work.f
+    before = work.h if physics.at_rest else source
     for i in range(start, stop):
-        at = _group(i, images, weight.shape[0], grid)
-        if at.lanes != grid.lanes:
-            grid = with_lanes(grid, at.lanes)
-            rows[:] = 0
-            inside[:] = 0
-            mark(inside, grid)
-        c = at.channel
-        advance(h, f, at.start, at.apart, weight[c], bias[c], work, grid, physics, steps)
+        at, count = i * LANES, min(LANES, job.maps - i * LANES)
+        table = job.table[i % job.table.shape[0]]
+        last = advance(job.h, job.f, at, count, job.cells, table, work, grid, physics)
         if physics.scheme == REFERENCE:
             fill_halo(work.maps[2], grid)
             fill_halo(work.maps[3], grid)
-        load(grad, at.start, at.apart, adjoint.h[steps % 3], grid)
-        if norm.shape[0] > 0:
-            _pull_back_norm(adjoint.h[steps % 3], work.states[steps], norm[c], physics.zero, grid)
-        source = work.h if physics.same else work.f
-        before = work.h if physics.at_rest else source
-        pull_back(before, work.states, work.maps, adjoint, grid, physics)
+        grad = adjoint.h[job.steps % 3]
+        gather(job.grad, at, count, grad, job.cells)
+        if job.has_norm:
+            _pull_back_norm(grad, last, table[40:], grid)
+        pull_back(before, work.h, work.states, work.maps, adjoint, grid, physics)
         for j in range(4):
-            _mask(adjoint.maps[j], work.maps[j], inside, physics.zero, grid)
+            through_relu(adjoint.maps[j], work.maps[j], grid)
         _add(adjoint.h[2], adjoint.h[0] if physics.at_rest else adjoint.f, grid)
         if physics.same:
             _add(adjoint.f, adjoint.h[0], grid)
         else:
-            unload(adjoint.f, to_f, at.start, at.apart, grid)
-        pull_back_convolutions(
-            adjoint.maps, weight[c], work.h, adjoint.h[0], to_weight[i], to_bias[i], grid
-        )
-        unload(adjoint.h[0], to_h, at.start, at.apart, grid)
+            scatter(adjoint.f, job.to_f, at, count, job.cells)
+        clear_halo(work.h, grid)
+        pull_back_convolutions(work.maps, table, work.h, adjoint.h[0], job.sums[i], grid)
+        scatter(adjoint.h[0], job.to_h, at, count, job.cells)
 
 
 @kernel
-def moments(
-    h: Array,
-    weight: Array,
-    sums: Array,
-    squares: Array,
-    grid: Grid,
-    images: int,
-    start: int,
-    stop: int,
-) -> None:
-    """Per buffer, sums of the convolutions' results and of their squares, (groups, 4)."""
-    rows = np.zeros((6, grid.size), h.dtype)
-    bias = np.zeros(4, h.dtype)
-    floor = h.dtype.type(-np.inf)
-    mark(rows[5], grid)
+def convolutions(job: Convolutions, grid: Grid, start: int, stop: int) -> None:
+    """As the job says."""
+    rows = np.zeros((6, grid.size), job.h.dtype)
+    h, to_h, results = rows[0], rows[1], rows[2:6]
+    lowest = h.dtype.type(-np.inf)
     for i in range(start, stop):
-        at = _group(i, images, weight.shape[0], grid)
-        if at.lanes != grid.lanes:
-            grid = with_lanes(grid, at.lanes)
-            rows[:] = 0
-            mark(rows[5], grid)
-        load(h, at.start, at.apart, rows[0], grid)
-        coefficients(rows[0], weight[at.channel], bias, rows[1:5], grid, floor)
-        for j in range(4):
-            sums[i, j], squares[i, j] = _sum_and_square(rows[1 + j], rows[5], grid)
+        at, count = i * LANES, min(LANES, job.maps - i * LANES)
+        gather(job.h, at, count, h, job.cells)
+        convolve(h, job.table[i % job.table.shape[0]], results, grid, lowest)
+        if job.to_h.shape[0] == 0:
+            for j in range(4):
+                _moments(results[j], job.sums[i], j, 4 + j, grid)
+        else:
+            gather(job.to_h, at, count, to_h, job.cells)
+            stencils = job.transposed[i % job.transposed.shape[0]]
+            pull_back_convolutions(results, stencils, h, to_h, job.sums[i], grid)
+            scatter(to_h, job.to_h, at, count, job.cells)
+
+
+forward_threaded = threaded(forward)
+backward_threaded = threaded(backward)
+convolutions_threaded = threaded(convolutions)
+
+
+class Rectified(NamedTuple):
+    """Job: max(scale h + shift, 0), map by map, or what it lets pass of a gradient.
+
+    Args:
+        h: What went in.
+        scale: (C,).
+        shift: (C,).
+        grad: Gradient of what came out; or empty.
+        out: For what comes out; or empty.
+        sums: (maps, 2), for the sums of g and of g h, where g is what the ReLU let pass.
+    """
+
+    h: Array
+    scale: Array
+    shift: Array
+    grad: Array
+    out: Array
+    sums: Array
 
 
 @kernel
-def moments_backward(
-    h: Array,
-    weight: Array,
-    centre: Array,
-    slope: Array,
-    offset: Array,
-    to_h: Array,
-    to_weight: Array,
-    grid: Grid,
-    images: int,
-    start: int,
-    stop: int,
-) -> None:
-    """Add the gradient of h to `to_h`; per buffer, that of weight: see `cpu.moments_backward`."""
-    rows = np.zeros((7, grid.size), h.dtype)
-    to_bias = np.zeros(4, np.float64)
-    floor, zero = h.dtype.type(-np.inf), h.dtype.type(0)
-    mark(rows[6], grid)
+def rectified(job: Rectified, grid: Grid, start: int, stop: int) -> None:
+    """Of the maps from `start` to `stop`, one by one."""
+    channels, area = job.scale.shape[0], grid.height * grid.width
+    zero = job.h.dtype.type(0)
+    parts = np.empty(2 * LANES, job.h.dtype)
     for i in range(start, stop):
-        at = _group(i, images, weight.shape[0], grid)
-        if at.lanes != grid.lanes:
-            grid = with_lanes(grid, at.lanes)
-            rows[:] = 0
-            mark(rows[6], grid)
-        c = at.channel
-        load(h, at.start, at.apart, rows[0], grid)
-        coefficients(rows[0], weight[c], centre[c], rows[1:5], grid, floor)
-        for j in range(4):
-            _scale_and_shift(rows[1 + j], slope[c, j], offset[c, j], rows[6], zero, grid)
-        load(to_h, at.start, at.apart, rows[5], grid)
-        pull_back_convolutions(rows[1:5], weight[c], rows[0], rows[5], to_weight[i], to_bias, grid)
-        unload(rows[5], to_h, at.start, at.apart, grid)
-
-
-@parallel_kernel
-def forward_parallel(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    scale: Array,
-    shift: Array,
-    out: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    groups: int,
-    parts: int,
-) -> None:
-    """`forward` with `parts` threads."""
-    folded = (weight, bias, scale, shift)
-    for i in prange(parts):
-        part = (i * groups // parts, (i + 1) * groups // parts)
-        forward(h, f, *folded, out, physics, steps, grid, images, *part)
-
-
-@parallel_kernel
-def evolve_parallel(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    out: Array,
-    sums: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    groups: int,
-    parts: int,
-) -> None:
-    """`evolve` with `parts` threads."""
-    for i in prange(parts):
-        part = (i * groups // parts, (i + 1) * groups // parts)
-        evolve(h, f, weight, bias, out, sums, physics, steps, grid, images, *part)
-
-
-@parallel_kernel
-def rectify_parallel(
-    h: Array, scale: Array, shift: Array, out: Array, area: int, maps: int, parts: int
-) -> None:
-    """`rectify` with `parts` threads."""
-    for i in prange(parts):
-        rectify(h, scale, shift, out, area, i * maps // parts, (i + 1) * maps // parts)
-
-
-@parallel_kernel
-def rectify_backward_parallel(
-    h: Array,
-    scale: Array,
-    shift: Array,
-    grad: Array,
-    sums: Array,
-    area: int,
-    maps: int,
-    parts: int,
-) -> None:
-    """`rectify_backward` with `parts` threads."""
-    for i in prange(parts):
-        part = (i * maps // parts, (i + 1) * maps // parts)
-        rectify_backward(h, scale, shift, grad, sums, area, *part)
-
-
-@parallel_kernel
-def backward_parallel(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    grad: Array,
-    norm: Array,
-    to_h: Array,
-    to_f: Array,
-    to_weight: Array,
-    to_bias: Array,
-    physics: Physics,
-    steps: int,
-    grid: Grid,
-    images: int,
-    groups: int,
-    parts: int,
-) -> None:
-    """`backward` with `parts` threads."""
-    given = (h, f, weight, bias, grad, norm)
-    results = (to_h, to_f, to_weight, to_bias)
-    for i in prange(parts):
-        part = (i * groups // parts, (i + 1) * groups // parts)
-        backward(*given, *results, physics, steps, grid, images, *part)
-
-
-@parallel_kernel
-def moments_parallel(
-    h: Array,
-    weight: Array,
-    sums: Array,
-    squares: Array,
-    grid: Grid,
-    images: int,
-    groups: int,
-    parts: int,
-) -> None:
-    """`moments` with `parts` threads."""
-    for i in prange(parts):
-        part = (i * groups // parts, (i + 1) * groups // parts)
-        moments(h, weight, sums, squares, grid, images, *part)
-
-
-@parallel_kernel
-def moments_backward_parallel(
-    h: Array,
-    weight: Array,
-    centre: Array,
-    slope: Array,
-    offset: Array,
-    to_h: Array,
-    to_weight: Array,
-    grid: Grid,
-    images: int,
-    groups: int,
-    parts: int,
-) -> None:
-    """`moments_backward` with `parts` threads."""
-    gradient = (centre, slope, offset)
-    for i in prange(parts):
-        part = (i * groups // parts, (i + 1) * groups // parts)
-        moments_backward(h, weight, *gradient, to_h, to_weight, grid, images, *part)
+        a, b, first = job.scale[i % channels], job.shift[i % channels], i * area
+        if job.grad.shape[0] == 0:
+            for k in range(index(first), index(first + area)):
+                value = a * job.h[k] + b
+                job.out[k] = zero if value < zero else value
+        else:
+            for k in range(first, first + area, LANES * CELLS_OF_A_SUM):
+                end = min(k + LANES * CELLS_OF_A_SUM, first + area)
+                _sum_what_passed(job, a, b, k, end, parts)
+                job.sums[i, 0] += parts[:LANES].sum()
+                job.sums[i, 1] += parts[LANES:].sum()
 
 
 @kernel
-def _pull_back_norm(grad: Array, h: Array, norm: Array, zero: float, grid: Grid) -> None:
-    """From the gradient of relu(BN(h)) to that of h, in place: see `cpu.backward` for `norm`."""
-    scale, shift, slope, at_h, at_one = norm[0], norm[1], norm[2], norm[3], norm[4]
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        passed = grad[k] if scale * h[k] + shift > zero else zero
-        grad[k] = slope * passed + at_h * h[k] + at_one
+def _sum_what_passed(
+    job: Rectified, scale: float, shift: float, start: int, end: int, parts: Array
+) -> None:
+    """Sums of g and of g h over some cells, in `LANES` parts each."""
+    whole = start + (end - start) // LANES * LANES
+    zero = splat(job.h.dtype.type(0))
+    a, b, total, product = splat(scale), splat(shift), zero, zero
+    for k in range(index(start), index(whole), index(LANES)):
+        h = load(job.h, k)
+        g = where_positive(fma(a, h, b), load(job.grad, k))
+        total += g
+        product = fma(g, h, product)
+    store(parts, index(0), total)
+    store(parts, index(LANES), product)
+    for k in range(index(whole), index(end)):
+        if scale * job.h[k] + shift > 0:
+            parts[0] += job.grad[k]
+            parts[LANES] += job.grad[k] * job.h[k]
+
+
+rectified_threaded = threaded(rectified)
 
 
 @kernel
-def _mask(values: Array, by: Array, inside: Array, zero: float, grid: Grid) -> None:
-    """Zero in the halo and where `by`, which came out of a ReLU, is not above zero."""
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        is_zero = (by[k] <= zero) | (inside[k] <= zero)
-        values[k] = zero if is_zero else values[k]
+def _moments(values: Array, sums: Array, t: int, t_square: int, grid: Grid) -> None:
+    """Over each map, the sum, and that of the squares of what differs from the mean."""
+    zero = splat(values.dtype.type(0))
+    total = zero
+    for i in range(grid.height):
+        k, of_row = row(grid, i), zero
+        for _ in range(grid.width):
+            of_row += load(values, k)
+            k += index(LANES)
+        total += of_row
+    mean = total / splat(values.dtype.type(grid.height * grid.width))
+    square = zero
+    for i in range(grid.height):
+        k, of_row = row(grid, i), zero
+        for _ in range(grid.width):
+            difference = load(values, k) - mean
+            of_row = fma(difference, difference, of_row)
+            k += index(LANES)
+        square += of_row
+    accumulate(sums, t, total)
+    accumulate(sums, t_square, square)
+
+
+@kernel
+def _pull_back_norm(grad: Array, h: Array, norm: Array, grid: Grid) -> None:
+    """From the gradient of relu(BN(h)) to that of h, in place: see `Backward`."""
+    scale, shift = load(norm[0], index(0)), load(norm[1], index(0))
+    slope, at_h, at_one = load(norm[2], index(0)), load(norm[3], index(0)), load(norm[4], index(0))
+    for i in range(grid.height):
+        k = row(grid, i)
+        for _ in range(grid.width):
+            here = load(h, k)
+            passed = where_positive(fma(scale, here, shift), load(grad, k))
+            store(grad, k, fma(slope, passed, fma(at_h, here, at_one)))
+            k += index(LANES)
 
 
 @kernel
 def _add(values: Array, to: Array, grid: Grid) -> None:
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        to[k] += values[k]
+    for i in range(grid.height):
+        k = row(grid, i)
+        for _ in range(grid.width):
+            store(to, k, load(to, k) + load(values, k))
+            k += index(LANES)
 
 
 @kernel
-def _scale_and_shift(
-    values: Array, slope: float, offset: float, inside: Array, zero: float, grid: Grid
-) -> None:
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        values[k] = slope * values[k] + offset if inside[k] > zero else zero
+def of_channels(sums: Array, maps: int, total: Array) -> None:
+    """Add the sums of each map, (groups, T LANES), to those of its channel, (C, T), float64."""
+    for m in range(maps):
+        channel = m % total.shape[0]
+        for t in range(total.shape[1]):
+            total[channel, t] += sums[m // LANES, t * LANES + m % LANES]
 
 
 @kernel
-def _sum_and_square(values: Array, inside: Array, grid: Grid) -> tuple[float, float]:
-    total, square = np.float64(0), np.float64(0)
-    for k in range(index(grid.first), index(grid.first + grid.visited)):
-        value = np.float64(values[k]) if inside[k] > 0 else np.float64(0)
-        total += value
-        square += value * value
-    return total, square
+def moments_of_channels(sums: Array, maps: int, area: int, mean: Array, variance: Array) -> None:
+    """Mean and variance, (C, T), from what `_moments` left of each map, (groups, 2 T LANES)."""
+    channels, kinds = mean.shape
+    weight = channels / maps
+    for m in range(maps):
+        for t in range(kinds):
+            mean[m % channels, t] += weight * sums[m // LANES, t * LANES + m % LANES] / area
+    for m in range(maps):
+        for t in range(kinds):
+            of_map = sums[m // LANES, t * LANES + m % LANES] / area
+            inner = sums[m // LANES, (kinds + t) * LANES + m % LANES] / area
+            outer = of_map - mean[m % channels, t]
+            variance[m % channels, t] += weight * (inner + outer * outer)
+
+
+@kernel
+def table_of(values: Array, factors: Array, table: Array) -> None:
+    """Each lane's numbers of its channel times the factors: (C, T) -> (patterns, T, LANES)."""
+    for p in range(table.shape[0]):
+        for lane in range(LANES):
+            channel = (p * LANES + lane) % values.shape[0]
+            for t in range(values.shape[1]):
+                table[p, t, lane] = values[channel, t] * factors[t]
 
 
 @kernel
@@ -457,13 +360,10 @@ def fold(
     has_bias: bool,
     coefficient_eps: float,
     out_eps: float,
-    weight: Array,
-    bias: Array,
-    scale: Array,
-    shift: Array,
+    values: Array,
 ) -> None:
-    """Fold BatchNorms into weight, bias, scale and shift: see `cpu.fold`."""
-    n = scale.shape[0]
+    """Fold BatchNorms into the rows of `values`: see `cpu.fold`."""
+    n = values.shape[0]
     place = 0
     for i in range(learnt):
         norm = place + (10 * n if has_bias else 9 * n)
@@ -472,10 +372,12 @@ def fold(
             slope = parameters[norm + c] / math.sqrt(variance + coefficient_eps)
             own = parameters[place + 9 * n + c] if has_bias else 0.0
             for k in range(9):
-                weight[c, i, k] = slope * parameters[place + 9 * c + k]
-            bias[c, i] = parameters[norm + n + c] + slope * (own - parameters[norm + 2 * n + c])
+                values[c, 9 * i + k] = slope * parameters[place + 9 * c + k]
+            values[c, 36 + i] = parameters[norm + n + c] + slope * (
+                own - parameters[norm + 2 * n + c]
+            )
         place = norm + 4 * n
     for c in range(n):
         slope = parameters[place + c] / math.sqrt(parameters[place + 3 * n + c] + out_eps)
-        scale[c] = slope
-        shift[c] = parameters[place + n + c] - slope * parameters[place + 2 * n + c]
+        values[c, 40] = slope
+        values[c, 41] = parameters[place + n + c] - slope * parameters[place + 2 * n + c]

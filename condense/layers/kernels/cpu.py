@@ -2,9 +2,10 @@
 
 Arrays are C-contiguous, float32 or float64: maps (N C H W,), weights (C, 4, 9) and biases (C, 4) of
 the coefficients u, v, Dx, Dy. A map is read once and written once; all between happens in cache.
-Sums are float64 from one buffer to the next and taken in one order, whatever the threads.
+Sums are float64 from one map to the next and taken in one order, whatever the threads.
 """
 
+import math
 import threading
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,16 +15,22 @@ import numpy as np
 import torch
 
 from condense.layers.kernels import batches
-from condense.layers.kernels.forward import CONSERVATIVE, REFERENCE, Physics
-from condense.layers.kernels.plane import PERIODIC, REPLICATE, ZERO, Array, Grid, make_grid
+from condense.layers.kernels.forward import CONSERVATIVE, REFERENCE, Physics, rates
+from condense.layers.kernels.plane import (
+    PERIODIC,
+    REPLICATE,
+    ZERO,
+    Array,
+    Grid,
+    make_grid,
+    places,
+)
+from condense.layers.kernels.vectors import LANES
 
 BOUNDARIES = {"periodic": PERIODIC, "zero": ZERO, "replicate": REPLICATE}
 SCHEMES = {"reference": REFERENCE, "conservative": CONSERVATIVE}
 # Below this many cells a thread, waking one costs more than it saves.
 CELLS_WORTH_A_THREAD = 8192
-# Small maps of one channel share a buffer, which fits in a core's cache.
-CELLS_OF_A_BUFFER = 4096
-MOST_LANES = 16
 _one_call_at_a_time = threading.Lock()  # numba's fallback thread pool does not allow two
 
 
@@ -31,41 +38,62 @@ class Layout(NamedTuple):
     """How a batch lies in memory and in the buffers.
 
     Args:
-        images: N.
         channels: C.
-        groups: Maps of one channel share a buffer; so many buffers make the batch.
+        groups: So many buffers make the batch.
+        patterns: After so many groups, the lanes hold the same channels again.
+        maps: N C.
         grid: Layout of a buffer.
+        cells: Places in it.
     """
 
-    images: int
     channels: int
     groups: int
+    patterns: int
+    maps: int
     grid: Grid
+    cells: Array
+
+
+class Evolution(NamedTuple):
+    """What the steps compute.
+
+    Args:
+        physics: The equation as they see it.
+        factors: (45,): what weights and biases are multiplied by for it, then ones.
+    """
+
+    physics: Physics
+    factors: Array
 
 
 @lru_cache
 def layout(shape: tuple[int, ...], dx: int = 1, dy: int = 1, boundary: str = "zero") -> Layout:
     """For maps of a shape (N, C, H, W)."""
     images, channels, height, width = shape
-    most = max(1, min(images, MOST_LANES, CELLS_OF_A_BUFFER // (height * width)))
-    grid = make_grid(height, width, most, dx, dy, BOUNDARIES[boundary])
-    return Layout(images, channels, -(-images // most) * channels, grid)
+    grid = make_grid(height, width, dx, dy, BOUNDARIES[boundary])
+    maps = images * channels
+    patterns = channels // math.gcd(channels, LANES)
+    return Layout(channels, -(-maps // LANES), patterns, maps, grid, places(grid))
 
 
 @lru_cache
-def physics(
+def evolution(
     kind: Any,
     same: bool,
+    steps: int,
     dt: float,
     dx: int,
     dy: int,
     scheme: str,
     source: bool,
     at_rest: bool,
-) -> Physics:
-    """The numbers of the update in the type of the maps, `kind`."""
-    numbers = (dt / dx, dt / dy, dt / dx**2, dt / dy**2, 2 * dt if source else 0, 1, 0.5, 0)
-    return Physics._make((*map(kind, numbers), SCHEMES[scheme], same, at_rest))
+) -> Evolution:
+    """The numbers of the steps in the type of the maps, `kind`."""
+    code = SCHEMES[scheme]
+    factors = np.ones(45, kind)
+    factors[:40] = [*np.repeat(rates(code, dt, dx, dy), 9), *rates(code, dt, dx, dy)]
+    twice = kind(2 * dt if source else 0)
+    return Evolution(Physics(twice, code, same, at_rest, steps), factors)
 
 
 def fold(
@@ -75,71 +103,48 @@ def fold(
     has_bias: bool,
     coefficient_eps: float,
     out_eps: float,
-) -> tuple[Array, Array, Array, Array]:
-    """Weight (C, 4, 9), bias (C, 4), scale (C,), shift (C,) with the BatchNorms folded in.
+) -> Array:
+    """Weights, biases, scale and shift of each channel, (C, 42), with the BatchNorms folded in.
 
     Where Dx and Dy are numbers, their convolutions are zero and their biases those numbers.
     """
-    weight = np.zeros((channels, 4, 9), parameters.dtype)
-    bias = np.zeros((channels, 4), parameters.dtype)
-    scale = np.empty(channels, parameters.dtype)
-    shift = np.empty(channels, parameters.dtype)
+    values = np.zeros((channels, 42), parameters.dtype)
     for i, constant in enumerate(constants):
-        bias[:, 2 + i] = constant
+        values[:, 38 + i] = constant
     learnt = 4 - len(constants)
-    batches.fold(parameters, learnt, has_bias, coefficient_eps, out_eps, weight, bias, scale, shift)
-    return weight, bias, scale, shift
+    batches.fold(parameters, learnt, has_bias, coefficient_eps, out_eps, values)
+    return values
 
 
 def forward(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    scale: Array,
-    shift: Array,
-    out: Array,
-    layout: Layout,
-    physics: Physics,
-    steps: int,
+    h: Array, f: Array, values: Array, out: Array, layout: Layout, evolution: Evolution
 ) -> None:
-    """Write max(scale h(K) + shift, 0) to `out`."""
-    folded = (weight, bias, scale, shift)
-    loops = (batches.forward, batches.forward_parallel)
-    _share(loops, layout, h, f, *folded, out, physics, steps)
+    """Write max(scale h(K) + shift, 0) to `out`; `values` are those of `fold`."""
+    _advance(h, f, values, out, np.empty((0, 2 * LANES), h.dtype), layout, evolution)
 
 
 def evolve(
-    h: Array,
-    f: Array,
-    weight: Array,
-    bias: Array,
-    out: Array,
-    layout: Layout,
-    physics: Physics,
-    steps: int,
-) -> Array:
-    """Write h(K) to `out`. Returns its sum and that of its squares, (C, 2)."""
-    sums = np.zeros((layout.groups, 2))
-    loops = (batches.evolve, batches.evolve_parallel)
-    _share(loops, layout, h, f, weight, bias, out, sums, physics, steps)
-    return _of_channels(sums, layout)
+    h: Array, f: Array, weight: Array, bias: Array, out: Array, layout: Layout, evolution: Evolution
+) -> tuple[Array, Array]:
+    """Write h(K) to `out`. Returns its mean and its (biased) variance over each channel, (C,)."""
+    sums = np.zeros((layout.groups, 2 * LANES), h.dtype)
+    nothing = np.zeros((len(bias), 2), h.dtype)
+    _advance(h, f, _values(weight, bias, nothing), out, sums, layout, evolution)
+    mean, variance = _moments(sums, 1, layout)
+    return mean[:, 0], variance[:, 0]
 
 
 def rectify(h: Array, scale: Array, shift: Array, out: Array, layout: Layout) -> None:
     """Write max(scale h + shift, 0) to `out`; scale and shift are (C,)."""
-    loops = (batches.rectify, batches.rectify_parallel)
-    _share_maps(loops, layout, h, scale, shift, out)
+    _rectify(h, scale, shift, h[:0], out, layout)
 
 
 def rectify_backward(
     h: Array, scale: Array, shift: Array, grad: Array, layout: Layout
 ) -> tuple[Array, Array]:
     """Sums of g and of g h, both (C,); g is `grad` where the ReLU let it pass."""
-    sums = np.zeros((layout.images * layout.channels, 2))
-    loops = (batches.rectify_backward, batches.rectify_backward_parallel)
-    _share_maps(loops, layout, h, scale, shift, grad, sums)
-    total = _of_channels(sums, layout)
+    sums = _rectify(h, scale, shift, grad, h[:0], layout)
+    total = sums.reshape(-1, layout.channels, 2).sum(axis=0)
     return total[:, 0], total[:, 1]
 
 
@@ -149,12 +154,11 @@ def backward(
     weight: Array,
     bias: Array,
     grad: Array,
-    norm: Array,
+    norm: Array | None,
     to_h: Array,
     to_f: Array,
     layout: Layout,
-    physics: Physics,
-    steps: int,
+    evolution: Evolution,
 ) -> tuple[Array, Array]:
     """From the gradient of h(K): those of h and f, written, of weight and bias, returned.
 
@@ -164,28 +168,28 @@ def backward(
         weight: Of the convolutions.
         bias: Of the convolutions.
         grad: Gradient of h(K), or of max(scale h(K) + shift, 0) if there is a `norm`.
-        norm: (C, 5) or (0, 5). Each row is scale, shift and three numbers that make the gradient of
+        norm: (C, 5). Each row is scale, shift and three numbers that make the gradient of
             h(K): the first times what the ReLU let pass, plus the second times h(K), plus the last.
         to_h: Where the gradient of h goes.
         to_f: Where that of f goes, if f is not h.
         layout: Of the batch.
-        physics: The numbers of the update.
-        steps: K.
+        evolution: Of the state.
     """
-    to_weight, to_bias = np.zeros((layout.groups, 4, 9)), np.zeros((layout.groups, 4))
-    given = (h, f, weight, bias, grad, norm)
-    results = (to_h, to_f, to_weight, to_bias)
-    loops = (batches.backward, batches.backward_parallel)
-    _share(loops, layout, *given, *results, physics, steps)
-    return _of_channels(to_weight, layout), _of_channels(to_bias, layout)
+    sums = np.zeros((layout.groups, 40 * LANES), h.dtype)
+    numbers = np.zeros((len(bias), 5), h.dtype) if norm is None else norm
+    table = _table(_values(weight, bias, numbers), evolution.factors, layout)
+    given = (h, f, table, grad, norm is not None, to_h, to_f, sums)
+    job = batches.Backward(*given, layout.maps, layout.cells, *evolution.physics)
+    _share((batches.backward, batches.backward_threaded), job, layout.groups, layout)
+    return _split(_of_channels(sums, layout) * evolution.factors[:40])
 
 
 def moments(h: Array, weight: Array, layout: Layout) -> tuple[Array, Array]:
-    """Sums of the four convolutions' results and of their squares, (C, 4)."""
-    sums, squares = np.zeros((layout.groups, 4)), np.zeros((layout.groups, 4))
-    loops = (batches.moments, batches.moments_parallel)
-    _share(loops, layout, h, weight, sums, squares)
-    return _of_channels(sums, layout), _of_channels(squares, layout)
+    """Mean and (biased) variance of the four convolutions' results over each channel, (C, 4)."""
+    sums = np.zeros((layout.groups, 8 * LANES), h.dtype)
+    nothing = np.zeros((len(weight), 4), h.dtype)
+    _convolve(h, _values(weight, nothing), weight, h[:0], sums, layout)
+    return _moments(sums, 4, layout)
 
 
 def moments_backward(
@@ -198,44 +202,88 @@ def moments_backward(
     layout: Layout,
 ) -> Array:
     """Gradients of h, added to `to_h`, and weight if a result r has slope (r + centre) + offset."""
-    to_weight = np.zeros((layout.groups, 4, 9))
-    given = (h, weight, centre, slope, offset)
-    loops = (batches.moments_backward, batches.moments_backward_parallel)
-    _share(loops, layout, *given, to_h, to_weight)
-    return _of_channels(to_weight, layout)
+    sums = np.zeros((layout.groups, 40 * LANES), h.dtype)
+    values = _values(weight * slope[..., None], slope * centre + offset)
+    _convolve(h, values, weight, to_h, sums, layout)
+    return _split(_of_channels(sums, layout))[0]
 
 
-def _of_channels(values: Array, layout: Layout) -> Array:
-    """Sum the figures of the buffers (groups, …) over the images: (C, …)."""
-    total: Array = values.reshape(-1, layout.channels, *values.shape[1:]).sum(axis=0)
+def _advance(
+    h: Array,
+    f: Array,
+    values: Array,
+    out: Array,
+    sums: Array,
+    layout: Layout,
+    evolution: Evolution,
+) -> None:
+    table = _table(values, evolution.factors, layout)
+    given = (h, f, table, out, sums, layout.maps, layout.cells)
+    job = batches.Forward(*given, *evolution.physics)
+    _share((batches.forward, batches.forward_threaded), job, layout.groups, layout)
+
+
+def _convolve(
+    h: Array, values: Array, transposed: Array, to_h: Array, sums: Array, layout: Layout
+) -> None:
+    ones = np.ones(40, h.dtype)
+    tables = (
+        _table(values, ones, layout),
+        _table(transposed.reshape(-1, 36), ones, layout),
+    )
+    job = batches.Convolutions(h, *tables, to_h, sums, layout.maps, layout.cells)
+    _share((batches.convolutions, batches.convolutions_threaded), job, layout.groups, layout)
+
+
+def _rectify(
+    h: Array, scale: Array, shift: Array, grad: Array, out: Array, layout: Layout
+) -> Array:
+    sums = np.zeros((layout.maps, 2))
+    job = batches.Rectified(h, scale, shift, grad, out, sums)
+    _share((batches.rectified, batches.rectified_threaded), job, layout.maps, layout)
+    return sums
+
+
+def _values(weight: Array, *more: Array) -> Array:
+    """All numbers of a channel in a row."""
+    return np.concatenate([weight.reshape(len(weight), -1), *more], axis=1)
+
+
+def _table(values: Array, factors: Array, layout: Layout) -> Array:
+    table = np.empty((layout.patterns, values.shape[1], LANES), values.dtype)
+    batches.table_of(values, factors, table)
+    return table
+
+
+def _of_channels(sums: Array, layout: Layout) -> Array:
+    total = np.zeros((layout.channels, sums.shape[1] // LANES))
+    batches.of_channels(sums, layout.maps, total)
     return total
 
 
-def _share(loops: tuple[Any, Any], layout: Layout, *arguments: Any) -> None:
-    """Divide the buffers among threads."""
-    given = (*arguments, layout.grid, layout.images)
-    _call(loops, layout.groups, layout, *given)
+def _moments(sums: Array, kinds: int, layout: Layout) -> tuple[Array, Array]:
+    mean, variance = np.zeros((2, layout.channels, kinds))
+    area = len(layout.cells)
+    batches.moments_of_channels(sums, layout.maps, area, mean, variance)
+    return mean, variance
 
 
-def _share_maps(loops: tuple[Any, Any], layout: Layout, *arguments: Any) -> None:
-    """Divide the maps among threads."""
-    grid = layout.grid
-    area = grid.height * grid.width
-    _call(loops, layout.images * layout.channels, layout, *arguments, area)
+def _split(values: Array) -> tuple[Array, Array]:
+    """Weights (C, 4, 9) and biases (C, 4)."""
+    return values[:, :36].reshape(-1, 4, 9), values[:, 36:]
 
 
-def _call(loops: tuple[Any, Any], count: int, layout: Layout, *arguments: Any) -> None:
-    """With as many threads as the batch is worth and torch may use."""
-    grid = layout.grid
-    worth = layout.images * layout.channels * grid.height * grid.width // CELLS_WORTH_A_THREAD
-    parts = max(1, min(torch.get_num_threads(), worth, count, _cores()))
+def _share(loops: tuple[Any, Any], job: Any, count: int, layout: Layout) -> None:
+    """Divide the groups, or the maps, among as many threads as it is worth and torch may use."""
+    cells = layout.maps * len(layout.cells)
+    parts = max(1, min(torch.get_num_threads(), cells // CELLS_WORTH_A_THREAD, count, _cores()))
     serial, parallel = loops
     if parts == 1:
-        serial(*arguments, 0, count)
+        serial(job, layout.grid, 0, count)
         return
     with _one_call_at_a_time:
         numba.set_num_threads(parts)
-        parallel(*arguments, count, parts)
+        parallel(job, layout.grid, count, parts)
 
 
 def _cores() -> int:

@@ -1,7 +1,9 @@
 """The Global layer on one buffer: the coefficients and K time steps of either explicit scheme.
 
 The formulas are those of `condense.layers.schemes`, which the tests hold these kernels against:
-`reference` as the authors compute it, `conservative` as their paper states the equation.
+`reference` as the authors compute it, `conservative` as their paper states the equation. Time step
+and spacing are in the coefficients already (`rates`), whose weights were multiplied by them: a ReLU
+lets a positive factor through.
 """
 
 from typing import Any, NamedTuple
@@ -9,58 +11,56 @@ from typing import Any, NamedTuple
 from condense.layers.kernels.plane import (
     Array,
     Grid,
-    copy,
+    clear_halo,
     fill_halo,
+    gather,
     index,
     kernel,
-    load,
-    relu,
+    row,
 )
+from condense.layers.kernels.vectors import LANES, at_least, fma, load, splat, store
 
 REFERENCE, CONSERVATIVE = 0, 1
 U, V, DIFF_X, DIFF_Y = 0, 1, 2, 3
 """Rows of `maps`."""
-Patch = tuple[Any, ...]  # nine values
+Sums = tuple[tuple[Any, Any], ...]
+"""Of two rows, for each map."""
+STENCILS = 36
+"""Numbers of a channel before its four biases, in a table of weights."""
 
 
 class Physics(NamedTuple):
-    """Numbers of the update.
+    """The equation as the steps see it.
 
     Args:
-        rate_x: dt / dx.
-        rate_y: dt / dy.
-        diffusion_x: dt / dx².
-        diffusion_y: dt / dy².
-        source: 2 dt, or 0 without the source term.
-        one: 1 in the type of the maps, so that no wider type comes in; likewise below.
-        half: 1/2.
-        zero: 0.
+        source: 2 dt, or 0 without the source term, in the type of the maps.
         scheme: REFERENCE or CONSERVATIVE.
         same: Whether f and h(0) are one map, as they are without an init block.
         at_rest: Whether h(-1) is h(0), not f.
+        steps: K.
     """
 
-    rate_x: float
-    rate_y: float
-    diffusion_x: float
-    diffusion_y: float
     source: float
-    one: float
-    half: float
-    zero: float
     scheme: int
     same: bool
     at_rest: bool
+    steps: int
+
+
+def rates(scheme: int, dt: float, dx: int, dy: int) -> tuple[float, float, float, float]:
+    """By what u, v, Dx and Dy are multiplied before the steps."""
+    twice = 2 if scheme == REFERENCE else 1
+    return dt / dx, dt / dy, twice * dt / dx**2, twice * dt / dy**2
 
 
 class Workspace(NamedTuple):
-    """Buffers of one thread, each a flat padded map but `states`, which is several.
+    """Buffers of one thread.
 
     Args:
-        h: h(0) with zeros beyond the edge, as the coefficients' convolutions see it.
+        h: h(0).
         f: The source.
-        maps: u, v, Dx, Dy.
-        states: h(k) with the boundary's values beyond the edge.
+        maps: u, v, Dx, Dy, times their rates.
+        states: h(1), h(2) …: all of them, or two in turn.
     """
 
     h: Array
@@ -73,154 +73,185 @@ class Workspace(NamedTuple):
 def advance(
     h: Array,
     f: Array,
-    start: int,
-    apart: int,
-    weight: Array,
-    bias: Array,
+    at: int,
+    count: int,
+    cells: Array,
+    table: Array,
     work: Workspace,
     grid: Grid,
     physics: Physics,
-    steps: int,
-) -> int:
-    """The row of `work.states` that holds h(K) of some maps, from their h(0), f and weights.
+) -> Array:
+    """The buffer that holds h(K) of some maps, from their h(0), f and weights.
 
     Args:
-        h: h(0), maps as `load` takes them.
+        h: h(0), all maps.
         f: The source alike; not read if `physics.same`.
-        start: Element of the first map.
-        apart: Elements from one map to the next.
-        weight: (4, 9), the convolutions of u, v, Dx, Dy with their BatchNorms folded in.
-        bias: (4,).
-        work: Buffers; the halo of `work.h` holds zeros, the rest may hold rubbish.
+        at: Number of the first map.
+        count: How many maps.
+        cells: Places in a buffer.
+        table: (40, LANES), weights and biases of the convolutions of u, v, Dx, Dy.
+        work: Buffers.
         grid: Their layout.
-        physics: The numbers of the update.
-        steps: K.
+        physics: Of the steps.
     """
-    load(h, start, apart, work.h, grid)
-    copy(work.h, work.states[0])
-    fill_halo(work.states[0], grid)
+    gather(h, at, count, work.h, cells)
+    clear_halo(work.h, grid)
     if not physics.same:
-        load(f, start, apart, work.f, grid)
-    maps = work.maps
-    coefficients(work.h, weight, bias, maps, grid, physics.zero)
+        gather(f, at, count, work.f, cells)
+    convolve(work.h, table, work.maps, grid, h.dtype.type(0))
     for i in range(4 if physics.scheme == CONSERVATIVE else 2):
-        fill_halo(maps[i], grid)
+        fill_halo(work.maps[i], grid)
+    if physics.steps == 0:
+        return work.h
     source = work.h if physics.same else work.f
     before = work.h if physics.at_rest else source
-    return evolve(before, work.states, source, maps, grid, steps, physics)
+    return _evolve(before, work.h, source, work, grid, physics)
 
 
 @kernel
-def coefficients(
-    h: Array, weight: Array, bias: Array, maps: Array, grid: Grid, floor: float
-) -> None:
-    """u, v, Dx, Dy = max(3x3 convolution of h + bias, floor); the halo of h holds zeros."""
-    w = weight  # rows are not taken out: each would cost as much as ten cells
-    wu = (w[0, 0], w[0, 1], w[0, 2], w[0, 3], w[0, 4], w[0, 5], w[0, 6], w[0, 7], w[0, 8])
-    wv = (w[1, 0], w[1, 1], w[1, 2], w[1, 3], w[1, 4], w[1, 5], w[1, 6], w[1, 7], w[1, 8])
-    wx = (w[2, 0], w[2, 1], w[2, 2], w[2, 3], w[2, 4], w[2, 5], w[2, 6], w[2, 7], w[2, 8])
-    wy = (w[3, 0], w[3, 1], w[3, 2], w[3, 3], w[3, 4], w[3, 5], w[3, 6], w[3, 7], w[3, 8])
-    bu, bv, bx, by = bias[0], bias[1], bias[2], bias[3]
-    u, v, diff_x, diff_y = maps[U], maps[V], maps[DIFF_X], maps[DIFF_Y]
-    first, stride, lanes = index(grid.first), index(grid.stride), index(grid.lanes)
-    for k in range(first, first + index(grid.visited)):
-        patch = neighbourhood(h, k, stride, lanes)
-        u[k] = relu(bu + dot(wu, patch), floor)
-        v[k] = relu(bv + dot(wv, patch), floor)
-        diff_x[k] = relu(bx + dot(wx, patch), floor)
-        diff_y[k] = relu(by + dot(wy, patch), floor)
+def convolve(h: Array, table: Array, maps: Array, grid: Grid, floor: float) -> None:
+    """max(four 3x3 convolutions of h, biases added; floor); the halo of h holds zeros.
 
-
-@kernel
-def neighbourhood(h: Array, k: Any, stride: Any, one: Any) -> Patch:
-    """The 3x3 values around element k, row by row."""
-    above, below = k - stride, k + stride
-    return (
-        *(h[above - one], h[above], h[above + one]),
-        *(h[k - one], h[k], h[k + one]),
-        *(h[below - one], h[below], h[below + one]),
-    )
-
-
-@kernel
-def dot(a: Patch, b: Patch) -> Any:
-    """Sum of the nine products."""
-    return (
-        (a[0] * b[0] + a[1] * b[1] + a[2] * b[2])
-        + (a[3] * b[3] + a[4] * b[4] + a[5] * b[5])
-        + (a[6] * b[6] + a[7] * b[7] + a[8] * b[8])
-    )
-
-
-@kernel
-def evolve(
-    before: Array, states: Array, f: Array, maps: Array, grid: Grid, steps: int, p: Physics
-) -> int:
-    """K steps from h(-1) = `before` and h(0) = `states[0]`. Returns the row that holds h(K).
-
-    Rows are used in turn: three of them suffice, K + 1 keep every state.
+    Two rows at a time, so that each weight is loaded once for both.
     """
-    rows: int = states.shape[0]
-    for k in range(steps):
-        now, after = k % rows, (k + 1) % rows
-        old = states[(k - 1) % rows] if k > 0 else before
-        if p.scheme == REFERENCE:
-            _step_reference(old, states, now, after, f, maps, grid, p)
+    u, v, diff_x, diff_y = maps[U], maps[V], maps[DIFF_X], maps[DIFF_Y]
+    flat, stride, least = table.reshape(-1), index(grid.stride), splat(floor)
+    for i in range(0, grid.height, 2):
+        k, apart = row(grid, i), second_row(grid, i)
+        for _ in range(grid.width):
+            sums = _biases(flat)
+            for j in range(3):
+                x = column(h, k + index(j * LANES) - index(LANES), stride)
+                sums = _add_column(flat, j, x, sums)
+            _store_pair(u, k, apart, sums[U], least)
+            _store_pair(v, k, apart, sums[V], least)
+            _store_pair(diff_x, k, apart, sums[DIFF_X], least)
+            _store_pair(diff_y, k, apart, sums[DIFF_Y], least)
+            k += index(LANES)
+
+
+@kernel
+def second_row(grid: Grid, i: int) -> Any:
+    """How far it is from row i to where the next one is written: nowhere, if i is the last.
+
+    What is written there is then written over. A branch instead would have the compiler move the
+    arithmetic of the second row into it, and spill all that it shares with the first.
+    """
+    return index(grid.stride if i + 1 < grid.height else 0)
+
+
+@kernel
+def _biases(weights: Array) -> Sums:
+    """Of two rows."""
+    u, v = load(weights, index(STENCILS * LANES)), load(weights, index((STENCILS + 1) * LANES))
+    x, y = (
+        load(weights, index((STENCILS + 2) * LANES)),
+        load(weights, index((STENCILS + 3) * LANES)),
+    )
+    return (u, u), (v, v), (x, x), (y, y)
+
+
+@kernel
+def _add_column(weights: Array, t: int, x: tuple[Any, ...], sums: Sums) -> Sums:
+    """Add a column of the stencils to the sums of all maps."""
+    u, v, diff_x, diff_y = sums
+    return (
+        pair(weights, t, x, u),
+        pair(weights, t + 9, x, v),
+        pair(weights, t + 18, x, diff_x),
+        pair(weights, t + 27, x, diff_y),
+    )
+
+
+@kernel
+def _store_pair(to: Array, k: Any, apart: Any, both: tuple[Any, Any], floor: Any) -> None:
+    store(to, k + apart, at_least(both[1], floor))
+    store(to, k, at_least(both[0], floor))
+
+
+@kernel
+def column(h: Array, k: Any, stride: Any) -> tuple[Any, ...]:
+    """Four cells below each other, the first above element k."""
+    return load(h, k - stride), load(h, k), load(h, k + stride), load(h, k + stride + stride)
+
+
+@kernel
+def pair(weights: Array, t: int, x: tuple[Any, ...], sums: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Add one column of a 3x3 stencil, weights t, t + 3 and t + 6, to the sums of two rows."""
+    k = index(t * LANES)
+    a = load(weights, k)
+    b, c = load(weights, k + index(3 * LANES)), load(weights, k + index(6 * LANES))
+    first = fma(c, x[2], fma(b, x[1], fma(a, x[0], sums[0])))
+    return first, fma(c, x[3], fma(b, x[2], fma(a, x[1], sums[1])))
+
+
+@kernel
+def _evolve(
+    before: Array,
+    h: Array,
+    f: Array,
+    work: Workspace,
+    grid: Grid,
+    physics: Physics,
+) -> Array:
+    """K > 0 steps from h(-1) = `before` and h(0) = `h`.
+
+    Where two buffers take turns, h(k+1) is written over h(k-1), cell by cell.
+    """
+    rows = work.states.shape[0]
+    now = h
+    for k in range(physics.steps):
+        after = work.states[k % rows]
+        old = before if k == 0 else h if k == 1 else work.states[(k - 2) % rows]
+        fill_halo(now, grid)
+        if physics.scheme == REFERENCE:
+            _step_reference(old, now, after, f, work.maps, grid, physics)
         else:
-            _step_conservative(old, states, now, after, f, maps, grid, p)
-        if k + 1 < steps:
-            fill_halo(states[after], grid)
-    return steps % rows
+            _step_conservative(old, now, after, f, work.maps, grid, physics)
+        now = after
+    return now
 
 
 @kernel
 def _step_reference(
-    before: Array,
-    h: Array,
-    now: int,
-    after: int,
-    f: Array,
-    maps: Array,
-    grid: Grid,
-    p: Physics,
+    before: Array, h: Array, after: Array, f: Array, maps: Array, grid: Grid, physics: Physics
 ) -> None:
-    first, x, y = index(grid.first), index(grid.shift_x), index(grid.shift_y)
-    i, o = index(now), index(after)
-    two_x, two_y = p.diffusion_x + p.diffusion_x, p.diffusion_y + p.diffusion_y
-    for k in range(first, first + index(grid.visited)):
-        bx, by = two_x * maps[DIFF_X, k], two_y * maps[DIFF_Y, k]
-        ax, ay = p.rate_x * maps[U, k], p.rate_y * maps[V, k]
-        e = p.rate_x * (maps[U, k - x] - maps[U, k + x])
-        e += p.rate_y * (maps[V, k - y] - maps[V, k + y])
-        s = bx + by
-        total = (p.one - s) * before[k] - e * h[i, k] + p.source * f[k]
-        total += (bx - ax) * h[i, k - x] + (bx + ax) * h[i, k + x]
-        total += (by - ay) * h[i, k - y] + (by + ay) * h[i, k + y]
-        h[o, k] = total / (p.one + s)
+    u, v, diff_x, diff_y = maps[U], maps[V], maps[DIFF_X], maps[DIFF_Y]
+    x, y = index(grid.dx * grid.stride), index(grid.dy * LANES)
+    one, source = splat(h.dtype.type(1)), splat(physics.source)
+    for i in range(grid.height):
+        k = row(grid, i)
+        for _ in range(grid.width):
+            ax, ay, bx, by = load(u, k), load(v, k), load(diff_x, k), load(diff_y, k)
+            e = (load(u, k - x) - load(u, k + x)) + (load(v, k - y) - load(v, k + y))
+            s = bx + by
+            total = fma(source, load(f, k), (one - s) * load(before, k)) - e * load(h, k)
+            total = fma(bx - ax, load(h, k - x), total)
+            total = fma(bx + ax, load(h, k + x), total)
+            total = fma(by - ay, load(h, k - y), total)
+            total = fma(by + ay, load(h, k + y), total)
+            store(after, k, total / (one + s))
+            k += index(LANES)
 
 
 @kernel
 def _step_conservative(
-    before: Array,
-    h: Array,
-    now: int,
-    after: int,
-    f: Array,
-    maps: Array,
-    grid: Grid,
-    p: Physics,
+    before: Array, h: Array, after: Array, f: Array, maps: Array, grid: Grid, physics: Physics
 ) -> None:
-    first, x, y = index(grid.first), index(grid.shift_x), index(grid.shift_y)
-    i, o = index(now), index(after)
-    for k in range(first, first + index(grid.visited)):
-        up = p.diffusion_x * (maps[DIFF_X, k] + maps[DIFF_X, k - x])
-        down = p.diffusion_x * (maps[DIFF_X, k] + maps[DIFF_X, k + x])
-        left = p.diffusion_y * (maps[DIFF_Y, k] + maps[DIFF_Y, k - y])
-        right = p.diffusion_y * (maps[DIFF_Y, k] + maps[DIFF_Y, k + y])
-        s = p.half * (up + down + left + right)
-        total = (p.one - s) * before[k] + p.source * f[k]
-        total += (up + p.rate_x * maps[U, k - x]) * h[i, k - x]
-        total += (down - p.rate_x * maps[U, k + x]) * h[i, k + x]
-        total += (left + p.rate_y * maps[V, k - y]) * h[i, k - y]
-        total += (right - p.rate_y * maps[V, k + y]) * h[i, k + y]
-        h[o, k] = total / (p.one + s)
+    u, v, diff_x, diff_y = maps[U], maps[V], maps[DIFF_X], maps[DIFF_Y]
+    x, y = index(grid.dx * grid.stride), index(grid.dy * LANES)
+    one, half, source = splat(h.dtype.type(1)), splat(h.dtype.type(0.5)), splat(physics.source)
+    for i in range(grid.height):
+        k = row(grid, i)
+        for _ in range(grid.width):
+            bx, by = load(diff_x, k), load(diff_y, k)
+            up, down = bx + load(diff_x, k - x), bx + load(diff_x, k + x)
+            left, right = by + load(diff_y, k - y), by + load(diff_y, k + y)
+            s = half * ((up + down) + (left + right))
+            total = fma(source, load(f, k), (one - s) * load(before, k))
+            total = fma(up + load(u, k - x), load(h, k - x), total)
+            total = fma(down - load(u, k + x), load(h, k + x), total)
+            total = fma(left + load(v, k - y), load(h, k - y), total)
+            total = fma(right - load(v, k + y), load(h, k + y), total)
+            store(after, k, total / (one + s))
+            k += index(LANES)

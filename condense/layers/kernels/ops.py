@@ -61,12 +61,14 @@ def global_layer(
     out = torch.empty_like(h, memory_format=torch.contiguous_format)
     maps = as_maps(h)
     source_maps = maps if f is None else as_maps(f)
-    folded = cpu.fold(
+    values = cpu.fold(
         as_array(parameters), h.shape[1], constants, has_bias, coefficient_eps, out_eps
     )
     layout = cpu.layout(tuple(h.shape), dx, dy, boundary)
-    physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
-    cpu.forward(maps, source_maps, *folded, as_maps(out), layout, physics, steps)
+    evolution = cpu.evolution(
+        maps.dtype.type, f is None, steps, dt, dx, dy, scheme, source, at_rest
+    )
+    cpu.forward(maps, source_maps, values, as_maps(out), layout, evolution)
     return out
 
 
@@ -115,9 +117,11 @@ def evolve(
     maps = as_maps(h)
     source_maps = maps if f is None else as_maps(f)
     layout = cpu.layout(tuple(h.shape), dx, dy, boundary)
-    physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
+    evolution = cpu.evolution(
+        maps.dtype.type, f is None, steps, dt, dx, dy, scheme, source, at_rest
+    )
     given = (maps, source_maps, as_array(weight), as_array(bias))
-    cpu.evolve(*given, as_maps(out), layout, physics, steps)
+    cpu.evolve(*given, as_maps(out), layout, evolution)
     return out
 
 
@@ -150,10 +154,11 @@ def evolve_backward(
     to_h = torch.empty_like(h, memory_format=torch.contiguous_format)
     to_f = torch.empty_like(h if f is not None else h[:0], memory_format=torch.contiguous_format)
     layout = cpu.layout(tuple(h.shape), dx, dy, boundary)
-    physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
-    no_norm = np.empty((0, 5), maps.dtype)
-    given = (maps, source_maps, as_array(weight), as_array(bias), as_maps(grad), no_norm)
-    sums = cpu.backward(*given, as_maps(to_h), as_maps(to_f), layout, physics, steps)
+    evolution = cpu.evolution(
+        maps.dtype.type, f is None, steps, dt, dx, dy, scheme, source, at_rest
+    )
+    given = (maps, source_maps, as_array(weight), as_array(bias), as_maps(grad), None)
+    sums = cpu.backward(*given, as_maps(to_h), as_maps(to_f), layout, evolution)
     return to_h, to_f, as_tensor(sums[0], weight), as_tensor(sums[1], bias)
 
 

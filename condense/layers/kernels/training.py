@@ -73,14 +73,16 @@ def layer_in_training(
     from condense.layers.kernels import cpu  # noqa: PLC0415 - numba takes a second
 
     maps, layout = as_maps(h), cpu.layout(tuple(h.shape), dx, dy, boundary)
-    stencils, count = _filled(weight), h.numel() // h.shape[1]
-    mean, variance = _moments(*cpu.moments(maps, stencils, cpu.layout(tuple(h.shape))), count)
+    stencils = _filled(weight)
+    mean, variance = cpu.moments(maps, stencils, cpu.layout(tuple(h.shape)))
     folded = _fold(stencils, gamma, beta, mean, variance, eps, constants)
     last, out = (torch.empty_like(h, memory_format=torch.contiguous_format) for _ in range(2))
-    physics = cpu.physics(maps.dtype.type, f is None, dt, dx, dy, scheme, source, at_rest)
+    evolution = cpu.evolution(
+        maps.dtype.type, f is None, steps, dt, dx, dy, scheme, source, at_rest
+    )
     source_maps = maps if f is None else as_maps(f)
-    sums = cpu.evolve(maps, source_maps, *folded, as_maps(last), layout, physics, steps)
-    out_mean, out_variance = _moments(sums[:, 0], sums[:, 1], count)
+    given = (maps, source_maps, *folded)
+    out_mean, out_variance = cpu.evolve(*given, as_maps(last), layout, evolution)
     scale = as_array(out_gamma) / np.sqrt(out_variance + out_eps)
     shift = as_array(out_beta) - scale * out_mean
     kind = maps.dtype
@@ -140,9 +142,9 @@ def layer_in_training_backward(
     norm, to_out_gamma, to_out_beta = _through_out_norm(grad, last, *out_norm, out_eps)
     stencils, means, variances = _filled(weight), _wide(mean), _wide(variance)
     folded = _fold(stencils, gamma, beta, means, variances, eps, constants)
-    physics = cpu.physics(kind.type, f is None, dt, dx, dy, scheme, source, at_rest)
+    evolution = cpu.evolution(kind.type, f is None, steps, dt, dx, dy, scheme, source, at_rest)
     given = (maps, maps if f is None else as_maps(f), *folded, as_maps(grad), norm)
-    to_folded, to_beta = cpu.backward(*given, as_maps(to_h), as_maps(to_f), layout, physics, steps)
+    to_folded, to_beta = cpu.backward(*given, as_maps(to_h), as_maps(to_f), layout, evolution)
     sigma, slope = np.sqrt(variances + eps), np.zeros_like(means)
     slope[:, :learnt] = _wide(gamma) / sigma[:, :learnt]
     to_gamma = ((to_folded * stencils).sum(2) - means * to_beta) / sigma
@@ -220,11 +222,6 @@ def _through_out_norm(
 def _affine(slope: Any, sigma: Any, to_gamma: Any, to_beta: Any, count: int) -> tuple[Any, Any]:
     """What reaches r through the moments: the first times (r − mean), plus the second."""
     return -slope * to_gamma / (count * sigma), -slope * to_beta / count
-
-
-def _moments(sums: Any, squares: Any, count: int) -> tuple[Any, Any]:
-    mean = sums / count
-    return mean, np.maximum(squares / count - mean**2, 0)
 
 
 def _filled(weight: Tensor) -> Any:
