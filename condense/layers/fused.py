@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils import _python_dispatch
 
 from condense.errors import CondenseError
+from condense.layers.kernel_form import coefficient_maps, has_kernel_form, is_observed
 from condense.layers.kernels import ops, training
 from condense.layers.schemes import Scheme
 from condense.layers.stencil import Grid
@@ -63,14 +63,15 @@ def readable() -> Iterator[None]:
         _readers -= 1
 
 
-def kernel_for(layer: Layer, h: Tensor) -> Kernel:
+def kernel_for(layer: Layer, h: Tensor, f: Tensor | None = None) -> Kernel:
     """The kernel that a layer runs on a state such as h.
 
     Args:
         layer: As it is now: mode, hooks and replaced parts count.
         h: h(0), (N, C, H, W).
+        f: The source, if it is not h.
     """
-    if _readers or not _fits(layer, h) or not _has_kernel_form(layer) or _is_observed(layer):
+    if _readers or not _fits(layer, h, f) or not has_kernel_form(layer) or is_observed(layer):
         return "readable"
     if h.is_cuda:
         return "gpu"
@@ -109,22 +110,26 @@ def forward(layer: Layer, h: Tensor, f: Tensor) -> Tensor:
     if layer.training or torch.is_grad_enabled():
         weight, bias = _folded(layer, h)
         return F.relu(layer.bn_out(ops.evolve(h, source, weight, bias, *_numbers(layer))))
-    first, out_norm = layer.coefficients.bn_u, layer.bn_out
-    result: Tensor = ops.global_layer(
+    parameters, maps = _parameters(layer)
+    # A graph or a profiler wants an operator; its way through torch costs more than a small map.
+    is_seen = torch.compiler.is_compiling() or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+    is_direct = not (is_seen or h.is_cuda)
+    run = ops.global_layer if is_direct else torch.ops.condense.global_layer
+    result: Tensor = run(
         h,
         source,
-        _flat(layer),
+        parameters,
         list(layer.coefficients.options.constant_diffusion or ()),
-        layer.coefficients.conv_u.bias is not None,
-        first.eps,
-        out_norm.eps,
+        maps[0][0]._parameters["bias"] is not None,
+        maps[0][1].eps,
+        layer.bn_out.eps,
         *_numbers(layer),
     )
     return result
 
 
 def _forward_in_training(layer: Layer, h: Tensor, source: Tensor | None) -> Tensor:
-    maps, out_norm = _maps(layer), layer.bn_out
+    maps, out_norm = coefficient_maps(layer), layer.bn_out
     norms = [norm for _, norm in maps]
     beta = torch.stack([norm.bias for norm in norms], 1)
     if maps[0][0].bias is not None:  # vanishes in the BatchNorm: its gradient is zero, not absent
@@ -165,19 +170,20 @@ def _numbers(layer: Layer) -> tuple[int, float, int, int, str, str, bool, bool]:
     )
 
 
-def _flat(layer: Layer) -> Tensor:
-    parts: list[Tensor] = []
-    for conv, norm in _maps(layer):
-        own = conv._parameters
-        parts.append(own["weight"].view(-1))
+def _parameters(layer: Layer) -> tuple[list[Tensor], list[tuple[Any, Any]]]:
+    """Those of `ops.global_layer`, in its order, and the `coefficient_maps`."""
+    parts, maps = [], coefficient_maps(layer)
+    for conv, norm in maps:
+        own = conv._parameters  # a plain attribute costs ten times as much
+        parts.append(own["weight"])
         if own["bias"] is not None:
             parts.append(own["bias"])
         parts += _of_norm(norm)
-    return torch.cat(parts + _of_norm(layer.bn_out))
+    return parts + _of_norm(layer._modules["bn_out"]), maps
 
 
 def _of_norm(norm: Any) -> list[Tensor]:
-    weights, averages = norm._parameters, norm._buffers  # a plain attribute costs ten times as much
+    weights, averages = norm._parameters, norm._buffers
     return [
         weights["weight"],
         weights["bias"],
@@ -191,7 +197,7 @@ def _folded(layer: Layer, h: Tensor) -> tuple[Tensor, Tensor]:
 
     In training, on a GPU, these take the batch's moments, and their running averages move on.
     """
-    maps = _maps(layer)
+    maps = coefficient_maps(layer)
     weight = torch.stack([conv.weight.flatten(1) for conv, _ in maps], 1)
     norms = [norm for _, norm in maps]
     if layer.training:
@@ -228,15 +234,8 @@ def _move_averages(norms: list[Any], mean: Tensor, variance: Tensor, count: int)
         norm.running_var.lerp_(unbiased[:, i].to(norm.running_var.dtype), norm.momentum)
 
 
-def _maps(layer: Layer) -> list[tuple[Any, Any]]:
-    """Convolution and BatchNorm of each learnt coefficient."""
-    parts = layer.coefficients._modules
-    names = ("u", "v", "diff_x", "diff_y") if "conv_diff_x" in parts else ("u", "v")
-    return [(parts[f"conv_{name}"], parts[f"bn_{name}"]) for name in names]
-
-
-def _fits(layer: Layer, h: Tensor) -> bool:
-    weight: Tensor = layer.bn_out.weight
+def _fits(layer: Layer, h: Tensor, f: Tensor | None) -> bool:
+    weight: Tensor = layer._modules["bn_out"]._parameters["weight"]
     if h.is_cuda:
         is_served = _gpu is not None and weight.dtype == torch.float32 and h.dtype in GPU_TYPES
     else:
@@ -246,61 +245,13 @@ def _fits(layer: Layer, h: Tensor) -> bool:
         and h.device == weight.device
         and h.device.type in ("cpu", "cuda")
         and h.ndim == 4
+        and (f is None or f is h or (f.shape, f.dtype, f.device) == (h.shape, h.dtype, h.device))
         and h.shape[1] == layer.channels
         and h.numel() > (h.shape[1] if layer.training else 0)  # torch's BatchNorm says why
         and (_gpu is None or not h.is_cuda or _gpu.gpu.fits(h))
         and not torch.is_autocast_enabled(h.device.type)
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_exporting()
-    )
-
-
-def _is_observed(layer: Layer) -> bool:
-    """Whether something looks into the layer, which must then do what it says, part by part."""
-    if torch.compiler.is_compiling():
-        return False
-    if _python_dispatch.is_in_torch_dispatch_mode():
-        return True
-    coefficients = layer.coefficients
-    parts: tuple[Any, ...] = (
-        coefficients,
-        *coefficients._modules.values(),
-        *layer._modules.values(),
-    )
-    return any(p._forward_hooks or p._forward_pre_hooks or p._backward_hooks for p in parts)
-
-
-def _has_kernel_form(layer: Layer) -> bool:
-    coefficients: Any = layer._modules["coefficients"]
-    options = coefficients.options
-    if layer.scheme == "implicit" or options.product or options.velocity_from == "f":
-        return False
-    if not type(layer.activation) is type(coefficients.activation) is nn.ReLU:
-        return False
-    maps = _maps(layer)
-    return all(_is_stencil(conv) for conv, _ in maps) and all(
-        _is_usual(norm, layer.training) for norm in (layer._modules["bn_out"], *dict(maps).values())
-    )
-
-
-def _is_stencil(conv: Any) -> bool:
-    """One 3x3 kernel per channel, zero-padded."""
-    return (
-        type(conv) is nn.Conv2d
-        and conv.groups == conv.in_channels == conv.out_channels
-        and conv.kernel_size == (3, 3)
-        and conv.padding == conv.stride == conv.dilation == (1, 1)
-        and conv.padding_mode == "zeros"
-    )
-
-
-def _is_usual(norm: Any, training: bool) -> bool:  # noqa: FBT001
-    return (
-        type(norm) is nn.BatchNorm2d
-        and norm.affine
-        and norm.track_running_stats
-        and norm.momentum is not None
-        and norm.training == training
     )
 
 

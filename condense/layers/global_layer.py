@@ -123,7 +123,7 @@ class GlobalLayer(nn.Module):
 
     def forward(self, x: Tensor, s1: Tensor | None = None) -> Tensor:
         h, f = self.initial_state(x, s1)
-        if fused.kernel_for(self, h) == "readable":
+        if fused.kernel_for(self, h, f) == "readable":
             c = self.coefficients(h, f)
             out: Tensor = self.activation(self.bn_out(self.evolve(h, f, c)))
         else:

@@ -93,6 +93,15 @@ def test_a_last_buffer_may_hold_fewer_maps(scheme: str, mode: str) -> None:
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 7, 7), (1, 24, 3, 3), (17, 1, 1, 5), (5, 8, 8, 8)])
+@pytest.mark.parametrize("mode", MODES)
+def test_lanes_hold_the_right_channels(shape: tuple[int, ...], mode: str) -> None:
+    torch.manual_seed(6)
+    layer = lively(GlobalLayer(shape[1], 2, coefficients={"bias": True}).double())
+    fast, slow = both(layer, torch.randn(shape, dtype=torch.float64), mode)
+    torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_results_do_not_depend_on_the_threads(threads: int) -> None:
     torch.manual_seed(2)
@@ -198,6 +207,66 @@ def test_a_layer_with_hooks_runs_its_parts() -> None:
     assert calls == ["conv_u"]
 
 
+def test_parts_that_differ_among_themselves_are_readable() -> None:
+    x = torch.randn(1, 4, 8, 8)
+    layers = [GlobalLayer(4).eval() for _ in range(3)]
+    layers[0].coefficients.bn_v.eps = 1e-5
+    layers[1].coefficients.conv_v = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+    layers[2].coefficients.bn_u.train()
+    assert {fused.kernel_for(layer, x) for layer in layers} == {"readable"}
+
+
+def test_a_source_of_another_shape_fails_as_in_the_readable_form() -> None:
+    layer = GlobalLayer(4, init="basic", replace_source=False).eval()
+    layer.init = nn.AvgPool2d(2)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="must match the size"):
+        layer(torch.randn(1, 4, 8, 8))
+
+
+@pytest.mark.parametrize("spoil", ["type", "size"])
+def test_parameters_are_looked_at_before_their_memory(spoil: str) -> None:
+    layer = GlobalLayer(4).eval()
+    weight = layer.coefficients.conv_u.weight
+    weight.data = weight.data.double() if spoil == "type" else weight.data[:1]
+    with torch.no_grad(), pytest.raises(ValueError, match="a Global layer wants"):
+        layer(torch.randn(1, 4, 8, 8))
+
+
+def test_parameters_may_be_strided() -> None:
+    layer, x = lively(GlobalLayer(4)).eval(), torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        expected = layer(x)
+        weight = layer.coefficients.conv_u.weight
+        weight.data = weight.data.transpose(2, 3).contiguous().transpose(2, 3)
+        assert not weight.is_contiguous()
+        assert torch.equal(layer(x), expected)
+
+
+def test_weights_changed_in_place_count_at_once() -> None:
+    layer, x = lively(GlobalLayer(4)).eval(), torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        layer(x)
+        layer.coefficients.conv_u.weight.data.mul_(2)
+        layer.bn_out.running_var = torch.full((4,), 3.0)
+        with fused.readable():
+            expected = layer(x)
+        torch.testing.assert_close(layer(x), expected)
+
+
+def test_under_vmap_it_is_readable() -> None:
+    layer, x = lively(GlobalLayer(4)).eval(), torch.randn(3, 2, 4, 8, 8)
+    with torch.no_grad():
+        together = torch.vmap(layer)(x)
+        torch.testing.assert_close(together, torch.stack([layer(part) for part in x]))
+
+
+def test_a_profiler_sees_the_operator() -> None:
+    layer = GlobalLayer(4).eval()
+    with torch.no_grad(), torch.profiler.profile() as profiler:
+        layer(torch.randn(1, 4, 8, 8))
+    assert "condense::global_layer" in {event.key for event in profiler.key_averages()}
+
+
 def test_other_types_are_readable() -> None:
     layer = GlobalLayer(4).to(torch.bfloat16)
     x = torch.randn(2, 4, 8, 8, dtype=torch.bfloat16)
@@ -250,10 +319,11 @@ def test_operators_obey_torch(op: str) -> None:
     h = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     weight, bias = torch.randn(3, 4, 9).double(), torch.randn(3, 4).double()
     numbers = (2, 0.2, 1, 1, "reference", "periodic", True, False)
-    flat = torch.rand(3 * (4 * 13 + 4)).double() + 0.5
+    norm = [torch.rand(3).double() + 0.5 for _ in range(4)]
+    parameters = [*(4 * [torch.randn(3, 1, 3, 3).double(), *norm]), *norm]
     affine = (torch.rand(3).double(), torch.rand(3).double())
     arguments: dict[str, tuple[Any, ...]] = {
-        "global_layer": (h, None, flat, [], False, 3.0, 1e-5, *numbers),
+        "global_layer": (h, None, parameters, [], False, 3.0, 1e-5, *numbers),
         "evolve": (h.requires_grad_(), None, weight.requires_grad_(), bias, *numbers),
         "layer_in_training": (h, None, weight, bias, bias, *affine, [], 1e-5, 1e-5, *numbers),
     }

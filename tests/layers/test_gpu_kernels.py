@@ -78,7 +78,14 @@ def kernel(request: pytest.FixtureRequest) -> Call:
     from condense.layers.kernels import gpu
 
     def call(name: str, *arguments: Any) -> Any:
-        there = [a.detach().cuda() if isinstance(a, Tensor) else a for a in arguments]
+        there = [
+            a.detach().cuda()
+            if isinstance(a, Tensor)
+            else [b.cuda() if isinstance(b, Tensor) else b for b in a]
+            if isinstance(a, list)
+            else a
+            for a in arguments
+        ]
         reply = getattr(gpu, name)(*there)
         if isinstance(reply, tuple):
             return tuple(t.cpu() for t in reply)
@@ -292,7 +299,7 @@ def test_whole_layer_in_eval_mode(kernel: Call, options: dict[str, Any]) -> None
     eps = (coefficients.bn_u.eps, out.eps)
     numbers = (layer.steps, layer.dt, 1, 1, layer.scheme, layer.grid.boundary, True, False)
     has_bias = coefficients.options.bias
-    got = kernel("global_layer", x, None, flat, list(constant), has_bias, *eps, *numbers)
+    got = kernel("global_layer", x, None, [flat], list(constant), has_bias, *eps, *numbers)
     with torch.no_grad():
         close(got, layer(x.double()))
 

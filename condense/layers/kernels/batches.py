@@ -4,7 +4,6 @@ A loop takes a job, which holds all that it needs, and the numbers of the first 
 the first that is no longer its own.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -351,33 +350,3 @@ def table_of(values: Array, factors: Array, table: Array) -> None:
             channel = (p * LANES + lane) % values.shape[0]
             for t in range(values.shape[1]):
                 table[p, t, lane] = values[channel, t] * factors[t]
-
-
-@kernel
-def fold(
-    parameters: Array,
-    learnt: int,
-    has_bias: bool,
-    coefficient_eps: float,
-    out_eps: float,
-    values: Array,
-) -> None:
-    """Fold BatchNorms into the rows of `values`: see `cpu.fold`."""
-    n = values.shape[0]
-    place = 0
-    for i in range(learnt):
-        norm = place + (10 * n if has_bias else 9 * n)
-        for c in range(n):
-            variance = parameters[norm + 3 * n + c]
-            slope = parameters[norm + c] / math.sqrt(variance + coefficient_eps)
-            own = parameters[place + 9 * n + c] if has_bias else 0.0
-            for k in range(9):
-                values[c, 9 * i + k] = slope * parameters[place + 9 * c + k]
-            values[c, 36 + i] = parameters[norm + n + c] + slope * (
-                own - parameters[norm + 2 * n + c]
-            )
-        place = norm + 4 * n
-    for c in range(n):
-        slope = parameters[place + c] / math.sqrt(parameters[place + 3 * n + c] + out_eps)
-        values[c, 40] = slope
-        values[c, 41] = parameters[place + n + c] - slope * parameters[place + 2 * n + c]

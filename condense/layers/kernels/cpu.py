@@ -31,7 +31,7 @@ BOUNDARIES = {"periodic": PERIODIC, "zero": ZERO, "replicate": REPLICATE}
 SCHEMES = {"reference": REFERENCE, "conservative": CONSERVATIVE}
 # Below this many cells a thread, waking one costs more than it saves.
 CELLS_WORTH_A_THREAD = 8192
-_one_call_at_a_time = threading.Lock()  # numba's fallback thread pool does not allow two
+one_call_at_a_time = threading.Lock()  # numba's fallback thread pool does not allow two
 
 
 class Layout(NamedTuple):
@@ -96,40 +96,15 @@ def evolution(
     return Evolution(Physics(twice, code, same, at_rest, steps), factors)
 
 
-def fold(
-    parameters: Array,
-    channels: int,
-    constants: list[float],
-    has_bias: bool,
-    coefficient_eps: float,
-    out_eps: float,
-) -> Array:
-    """Weights, biases, scale and shift of each channel, (C, 42), with the BatchNorms folded in.
-
-    Where Dx and Dy are numbers, their convolutions are zero and their biases those numbers.
-    """
-    values = np.zeros((channels, 42), parameters.dtype)
-    for i, constant in enumerate(constants):
-        values[:, 38 + i] = constant
-    learnt = 4 - len(constants)
-    batches.fold(parameters, learnt, has_bias, coefficient_eps, out_eps, values)
-    return values
-
-
-def forward(
-    h: Array, f: Array, values: Array, out: Array, layout: Layout, evolution: Evolution
-) -> None:
-    """Write max(scale h(K) + shift, 0) to `out`; `values` are those of `fold`."""
-    _advance(h, f, values, out, np.empty((0, 2 * LANES), h.dtype), layout, evolution)
-
-
 def evolve(
     h: Array, f: Array, weight: Array, bias: Array, out: Array, layout: Layout, evolution: Evolution
 ) -> tuple[Array, Array]:
     """Write h(K) to `out`. Returns its mean and its (biased) variance over each channel, (C,)."""
     sums = np.zeros((layout.groups, 2 * LANES), h.dtype)
-    nothing = np.zeros((len(bias), 2), h.dtype)
-    _advance(h, f, _values(weight, bias, nothing), out, sums, layout, evolution)
+    table = _table(_values(weight, bias), evolution.factors, layout)
+    given = (h, f, table, out, sums, layout.maps, layout.cells)
+    job = batches.Forward(*given, *evolution.physics)
+    _share((batches.forward, batches.forward_threaded), job, layout.groups, layout)
     mean, variance = _moments(sums, 1, layout)
     return mean[:, 0], variance[:, 0]
 
@@ -208,21 +183,6 @@ def moments_backward(
     return _split(_of_channels(sums, layout))[0]
 
 
-def _advance(
-    h: Array,
-    f: Array,
-    values: Array,
-    out: Array,
-    sums: Array,
-    layout: Layout,
-    evolution: Evolution,
-) -> None:
-    table = _table(values, evolution.factors, layout)
-    given = (h, f, table, out, sums, layout.maps, layout.cells)
-    job = batches.Forward(*given, *evolution.physics)
-    _share((batches.forward, batches.forward_threaded), job, layout.groups, layout)
-
-
 def _convolve(
     h: Array, values: Array, transposed: Array, to_h: Array, sums: Array, layout: Layout
 ) -> None:
@@ -273,17 +233,23 @@ def _split(values: Array) -> tuple[Array, Array]:
     return values[:, :36].reshape(-1, 4, 9), values[:, 36:]
 
 
-def _share(loops: tuple[Any, Any], job: Any, count: int, layout: Layout) -> None:
-    """Divide the groups, or the maps, among as many threads as it is worth and torch may use."""
+def threads_for(layout: Layout) -> int:
+    """As many as the batch is worth and torch may use."""
     cells = layout.maps * len(layout.cells)
-    parts = max(1, min(torch.get_num_threads(), cells // CELLS_WORTH_A_THREAD, count, _cores()))
+    worth = min(cells // CELLS_WORTH_A_THREAD, layout.groups)
+    return max(1, min(worth, torch.get_num_threads(), _cores())) if worth > 1 else 1
+
+
+def _share(loops: tuple[Any, Any], job: Any, count: int, layout: Layout) -> None:
+    """Divide the groups, or the maps, among threads."""
     serial, parallel = loops
-    if parts == 1:
+    threads = threads_for(layout)
+    if threads == 1:
         serial(job, layout.grid, 0, count)
         return
-    with _one_call_at_a_time:
-        numba.set_num_threads(parts)
-        parallel(job, layout.grid, count, parts)
+    with one_call_at_a_time:
+        numba.set_num_threads(threads)
+        parallel(job, layout.grid, count, threads)
 
 
 def _cores() -> int:

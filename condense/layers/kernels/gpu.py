@@ -37,12 +37,9 @@ def register() -> None:
     """Make these the operators' kernels for CUDA tensors."""
     from condense.layers.kernels import ops  # noqa: PLC0415 - the functions below need it not
 
-    for operator, function in (
-        (ops.global_layer, global_layer),
-        (ops.evolve, evolve),
-        (ops.evolve_backward, evolve_backward),
-    ):
-        operator.register_kernel("cuda", function)
+    torch.library.impl("condense::global_layer", "cuda", global_layer)
+    ops.evolve.register_kernel("cuda", evolve)
+    ops.evolve_backward.register_kernel("cuda", evolve_backward)
 
 
 def fits(h: Tensor) -> bool:
@@ -53,7 +50,7 @@ def fits(h: Tensor) -> bool:
 def global_layer(
     h: Tensor,
     f: Tensor | None,
-    parameters: Tensor,
+    parameters: list[Tensor],
     constants: list[float],
     has_bias: bool,
     coefficient_eps: float,
@@ -62,13 +59,13 @@ def global_layer(
 ) -> Tensor:
     """A whole Global layer in eval mode, as `ops.global_layer`."""
     channels, kind = h.shape[1], _kind(h)
+    flat = torch.cat([parameter.reshape(-1) for parameter in parameters])
     folded = [
-        parameters.new_empty((channels, *rest), dtype=_torch_kind(h))
-        for rest in ((4, 9), (4,), (), ())
+        flat.new_empty((channels, *rest), dtype=_torch_kind(h)) for rest in ((4, 9), (4,), (), ())
     ]
     diff_x, diff_y = constants or (0.0, 0.0)
     options = (4 - len(constants), diff_x, diff_y, has_bias, coefficient_eps, out_eps, kind)
-    _launch(fold_kernel, channels, 1, parameters, *folded, channels, *options)
+    _launch(fold_kernel, channels, 1, flat, *folded, channels, *options)
     return _forward(h, f, *folded, *numbers)
 
 

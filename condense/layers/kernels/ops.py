@@ -13,12 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+torch.library.define(
+    "condense::global_layer",
+    "(Tensor h, Tensor? f, Tensor[] parameters, float[] constants, bool has_bias,"
+    " float coefficient_eps, float out_eps, int steps, float dt, int dx, int dy, str scheme,"
+    " str boundary, bool source, bool at_rest) -> Tensor",
+)
 
-@torch.library.custom_op("condense::global_layer", mutates_args=(), device_types="cpu")
+
 def global_layer(
     h: Tensor,
     f: Tensor | None,
-    parameters: Tensor,
+    parameters: list[Tensor],
     constants: list[float],
     has_bias: bool,
     coefficient_eps: float,
@@ -33,6 +39,9 @@ def global_layer(
     at_rest: bool,
 ) -> Tensor:
     """A whole Global layer in eval mode, relu(BN(h(K))); without a gradient.
+
+    The operator of this name is for graphs; on the CPU it is this function, which can be called
+    without the detour through torch's dispatcher.
 
     Args:
         h: h(0).
@@ -56,23 +65,17 @@ def global_layer(
     Shape:
         (N, C, H, W) -> (N, C, H, W).
     """
-    from condense.layers.kernels import cpu  # noqa: PLC0415 - numba takes a second
+    from condense.layers.kernels import inference  # noqa: PLC0415 - numba takes a second
 
-    out = torch.empty_like(h, memory_format=torch.contiguous_format)
-    maps = as_maps(h)
-    source_maps = maps if f is None else as_maps(f)
-    values = cpu.fold(
-        as_array(parameters), h.shape[1], constants, has_bias, coefficient_eps, out_eps
-    )
-    layout = cpu.layout(tuple(h.shape), dx, dy, boundary)
-    evolution = cpu.evolution(
-        maps.dtype.type, f is None, steps, dt, dx, dy, scheme, source, at_rest
-    )
-    cpu.forward(maps, source_maps, values, as_maps(out), layout, evolution)
-    return out
+    of_norms = (constants, has_bias, coefficient_eps, out_eps)
+    numbers = (steps, dt, dx, dy, scheme, boundary, source, at_rest)
+    return inference.global_layer(h, f, parameters, *of_norms, *numbers)
 
 
-@global_layer.register_fake
+torch.library.impl("condense::global_layer", "cpu", global_layer)
+
+
+@torch.library.register_fake("condense::global_layer")  # type: ignore[untyped-decorator]
 def _(h: Tensor, *_rest: Any) -> Tensor:
     return torch.empty_like(h, memory_format=torch.contiguous_format)
 

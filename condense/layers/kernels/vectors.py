@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numba
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
@@ -24,6 +25,11 @@ class Vector(types.Type):
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
         super().__init__(name=f"Vector({dtype})")
+
+
+def array_at(address: Any, size: Any, like: Any) -> Any:
+    """The `size` numbers at an address, of the type of `like`; in compiled code only."""
+    raise TypeError("an address means something to compiled code only")
 
 
 def instruction(build: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,6 +67,23 @@ def store(_context: Any, array: Any, _at: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, _at, value), generate
+
+
+@instruction
+def _pointer(_context: Any, address: Any, like: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(like.dtype).as_pointer()
+        return builder.inttoptr(arguments[0], kind)
+
+    return types.CPointer(like.dtype)(address, like), generate
+
+
+@overload(array_at)
+def _array_at(address: Any, size: Any, like: Any) -> Any:
+    def of_pointer(address: Any, size: Any, like: Any) -> Any:
+        return numba.carray(_pointer(address, like), size)  # type: ignore[attr-defined]
+
+    return of_pointer
 
 
 @instruction
