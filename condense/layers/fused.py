@@ -29,6 +29,7 @@ _HAS_NUMBA = importlib.util.find_spec("numba") is not None
 _readers = 0  # how many `readable()` blocks are open
 _was_told = False
 _gpu: Any = None  # the module of the GPU's kernels, once it is asked for
+CPU_TYPES = (torch.float32, torch.float64)
 GPU_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -235,23 +236,37 @@ def _move_averages(norms: list[Any], mean: Tensor, variance: Tensor, count: int)
 
 
 def _fits(layer: Layer, h: Tensor, f: Tensor | None) -> bool:
-    weight: Tensor = layer._modules["bn_out"]._parameters["weight"]
-    if h.is_cuda:
-        is_served = _gpu is not None and weight.dtype == torch.float32 and h.dtype in GPU_TYPES
-    else:
-        is_served = h.dtype == weight.dtype and h.dtype in (torch.float32, torch.float64)
     return (
-        is_served
-        and h.device == weight.device
-        and h.device.type in ("cpu", "cuda")
+        (f is None or f is h or (f.shape, f.dtype, f.device) == (h.shape, h.dtype, h.device))
         and h.ndim == 4
-        and (f is None or f is h or (f.shape, f.dtype, f.device) == (h.shape, h.dtype, h.device))
         and h.shape[1] == layer.channels
-        and h.numel() > (h.shape[1] if layer.training else 0)  # torch's BatchNorm says why
-        and (_gpu is None or not h.is_cuda or _gpu.gpu.fits(h))
-        and not torch.is_autocast_enabled(h.device.type)
+        and h.numel() > (layer.channels if layer.training else 0)  # torch's BatchNorm says why
+        and (_suits_gpu(layer, h) if h.is_cuda else _suits_cpu(layer, h))
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_exporting()
+    )
+
+
+def _suits_cpu(layer: Layer, h: Tensor) -> bool:
+    weight = layer._modules["bn_out"]._parameters["weight"]
+    return (
+        h.is_cpu
+        and weight.is_cpu
+        and h.dtype == weight.dtype
+        and h.dtype in CPU_TYPES
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _suits_gpu(layer: Layer, h: Tensor) -> bool:
+    weight = layer._modules["bn_out"]._parameters["weight"]
+    return (
+        _gpu is not None
+        and h.device == weight.device
+        and weight.dtype == torch.float32
+        and h.dtype in GPU_TYPES
+        and _gpu.gpu.fits(h)
+        and not torch.is_autocast_enabled("cuda")
     )
 
 

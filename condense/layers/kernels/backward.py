@@ -12,6 +12,7 @@ at a replicated edge the halo gathers too, and passes on to the cell that it is 
 
 from typing import Any, NamedTuple
 
+from condense.layers.kernels import LANES
 from condense.layers.kernels.forward import (
     DIFF_X,
     DIFF_Y,
@@ -37,7 +38,7 @@ from condense.layers.kernels.plane import (
     kernel,
     row,
 )
-from condense.layers.kernels.vectors import LANES, fma, load, splat, store, where_positive
+from condense.layers.kernels.vectors import fma, load, splat, store, where_positive
 
 # Sums in one register go over about so many cells before they are added up further, lest small
 # numbers be lost in a large one.

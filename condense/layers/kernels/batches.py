@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from condense.layers.kernels import LANES
 from condense.layers.kernels.backward import (
     CELLS_OF_A_SUM,
     Adjoint,
@@ -20,6 +21,7 @@ from condense.layers.kernels.forward import REFERENCE, Physics, Workspace, advan
 from condense.layers.kernels.plane import (
     Array,
     Grid,
+    Group,
     clear_halo,
     fill_halo,
     gather,
@@ -30,7 +32,7 @@ from condense.layers.kernels.plane import (
     scatter,
     threaded,
 )
-from condense.layers.kernels.vectors import LANES, fma, load, splat, store, where_positive
+from condense.layers.kernels.vectors import fma, load, splat, store, where_positive
 
 
 class Forward(NamedTuple):
@@ -44,6 +46,7 @@ class Forward(NamedTuple):
         sums: (groups, 2 LANES), for the sums of h(K) over each map and of the squares of what
             differs from its mean; or (0, 2 LANES).
         maps: N C.
+        channels_last: Of `Group`.
         cells: `places` in a buffer.
         source: Of `Physics`, and so are the others.
         scheme: REFERENCE or CONSERVATIVE.
@@ -58,6 +61,7 @@ class Forward(NamedTuple):
     out: Array
     sums: Array
     maps: int
+    channels_last: int
     cells: Array
     source: float
     scheme: int
@@ -137,15 +141,15 @@ def forward(job: Forward, grid: Grid, start: int, stop: int) -> None:
     rows = np.zeros((6 + min(job.steps, 2), grid.size), job.h.dtype)
     work = Workspace(rows[0], rows[1], rows[2:6], rows[6:])
     for i in range(start, stop):
-        at, count = i * LANES, min(LANES, job.maps - i * LANES)
+        group = Group(i * LANES, min(LANES, job.maps - i * LANES), job.channels_last)
         table = job.table[i % job.table.shape[0]]
-        last = advance(job.h, job.f, at, count, job.cells, table, work, grid, physics)
+        last = advance(job.h, job.f, group, job.cells, table, work, grid, physics)
         if job.sums.shape[0] > 0:
             _moments(last, job.sums[i], 0, 1, grid)
         else:
             scale, shift = load(table[40], index(0)), load(table[41], index(0))
             rectify(last, scale, shift, grid)
-        scatter(last, job.out, at, count, job.cells)
+        scatter(last, job.out, group, job.cells)
 
 
 @kernel
@@ -158,14 +162,14 @@ def backward(job: Backward, grid: Grid, start: int, stop: int) -> None:
     source = work.h if physics.same else work.f
     before = work.h if physics.at_rest else source
     for i in range(start, stop):
-        at, count = i * LANES, min(LANES, job.maps - i * LANES)
+        group = Group(i * LANES, min(LANES, job.maps - i * LANES), 0)
         table = job.table[i % job.table.shape[0]]
-        last = advance(job.h, job.f, at, count, job.cells, table, work, grid, physics)
+        last = advance(job.h, job.f, group, job.cells, table, work, grid, physics)
         if physics.scheme == REFERENCE:
             fill_halo(work.maps[2], grid)
             fill_halo(work.maps[3], grid)
         grad = adjoint.h[job.steps % 3]
-        gather(job.grad, at, count, grad, job.cells)
+        gather(job.grad, group, grad, job.cells)
         if job.has_norm:
             _pull_back_norm(grad, last, table[40:], grid)
         pull_back(before, work.h, work.states, work.maps, adjoint, grid, physics)
@@ -175,10 +179,10 @@ def backward(job: Backward, grid: Grid, start: int, stop: int) -> None:
         if physics.same:
             _add(adjoint.f, adjoint.h[0], grid)
         else:
-            scatter(adjoint.f, job.to_f, at, count, job.cells)
+            scatter(adjoint.f, job.to_f, group, job.cells)
         clear_halo(work.h, grid)
         pull_back_convolutions(work.maps, table, work.h, adjoint.h[0], job.sums[i], grid)
-        scatter(adjoint.h[0], job.to_h, at, count, job.cells)
+        scatter(adjoint.h[0], job.to_h, group, job.cells)
 
 
 @kernel
@@ -188,17 +192,17 @@ def convolutions(job: Convolutions, grid: Grid, start: int, stop: int) -> None:
     h, to_h, results = rows[0], rows[1], rows[2:6]
     lowest = h.dtype.type(-np.inf)
     for i in range(start, stop):
-        at, count = i * LANES, min(LANES, job.maps - i * LANES)
-        gather(job.h, at, count, h, job.cells)
+        group = Group(i * LANES, min(LANES, job.maps - i * LANES), 0)
+        gather(job.h, group, h, job.cells)
         convolve(h, job.table[i % job.table.shape[0]], results, grid, lowest)
         if job.to_h.shape[0] == 0:
             for j in range(4):
                 _moments(results[j], job.sums[i], j, 4 + j, grid)
         else:
-            gather(job.to_h, at, count, to_h, job.cells)
+            gather(job.to_h, group, to_h, job.cells)
             stencils = job.transposed[i % job.transposed.shape[0]]
             pull_back_convolutions(results, stencils, h, to_h, job.sums[i], grid)
-            scatter(to_h, job.to_h, at, count, job.cells)
+            scatter(to_h, job.to_h, group, job.cells)
 
 
 forward_threaded = threaded(forward)

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import torch
 
-from condense.layers.kernels import batches
+from condense.layers.kernels import LANES, batches
 from condense.layers.kernels.forward import CONSERVATIVE, REFERENCE, Physics, rates
 from condense.layers.kernels.plane import (
     PERIODIC,
@@ -25,12 +25,11 @@ from condense.layers.kernels.plane import (
     make_grid,
     places,
 )
-from condense.layers.kernels.vectors import LANES
 
 BOUNDARIES = {"periodic": PERIODIC, "zero": ZERO, "replicate": REPLICATE}
 SCHEMES = {"reference": REFERENCE, "conservative": CONSERVATIVE}
 # Below this many cells a thread, waking one costs more than it saves.
-CELLS_WORTH_A_THREAD = 8192
+CELLS_WORTH_A_THREAD = 16384
 one_call_at_a_time = threading.Lock()  # numba's fallback thread pool does not allow two
 
 
@@ -102,7 +101,7 @@ def evolve(
     """Write h(K) to `out`. Returns its mean and its (biased) variance over each channel, (C,)."""
     sums = np.zeros((layout.groups, 2 * LANES), h.dtype)
     table = _table(_values(weight, bias), evolution.factors, layout)
-    given = (h, f, table, out, sums, layout.maps, layout.cells)
+    given = (h, f, table, out, sums, layout.maps, 0, layout.cells)
     job = batches.Forward(*given, *evolution.physics)
     _share((batches.forward, batches.forward_threaded), job, layout.groups, layout)
     mean, variance = _moments(sums, 1, layout)

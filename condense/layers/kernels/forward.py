@@ -8,9 +8,11 @@ lets a positive factor through.
 
 from typing import Any, NamedTuple
 
+from condense.layers.kernels import LANES
 from condense.layers.kernels.plane import (
     Array,
     Grid,
+    Group,
     clear_halo,
     fill_halo,
     gather,
@@ -18,7 +20,7 @@ from condense.layers.kernels.plane import (
     kernel,
     row,
 )
-from condense.layers.kernels.vectors import LANES, at_least, fma, load, splat, store
+from condense.layers.kernels.vectors import at_least, fma, load, splat, store
 
 REFERENCE, CONSERVATIVE = 0, 1
 U, V, DIFF_X, DIFF_Y = 0, 1, 2, 3
@@ -73,8 +75,7 @@ class Workspace(NamedTuple):
 def advance(
     h: Array,
     f: Array,
-    at: int,
-    count: int,
+    group: Group,
     cells: Array,
     table: Array,
     work: Workspace,
@@ -86,18 +87,17 @@ def advance(
     Args:
         h: h(0), all maps.
         f: The source alike; not read if `physics.same`.
-        at: Number of the first map.
-        count: How many maps.
+        group: Which of them.
         cells: Places in a buffer.
         table: (40, LANES), weights and biases of the convolutions of u, v, Dx, Dy.
         work: Buffers.
         grid: Their layout.
         physics: Of the steps.
     """
-    gather(h, at, count, work.h, cells)
+    gather(h, group, work.h, cells)
     clear_halo(work.h, grid)
     if not physics.same:
-        gather(f, at, count, work.f, cells)
+        gather(f, group, work.f, cells)
     convolve(work.h, table, work.maps, grid, h.dtype.type(0))
     for i in range(4 if physics.scheme == CONSERVATIVE else 2):
         fill_halo(work.maps[i], grid)

@@ -7,7 +7,6 @@ tensors are handed over by their addresses.
 
 import math
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numba
@@ -15,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condense.layers.kernels import cpu
+from condense.layers.kernels import LANES, cpu
 from condense.layers.kernels.batches import Forward, forward, forward_threaded, table_of
+from condense.layers.kernels.ops import memory_format
 from condense.layers.kernels.plane import Array, Grid, kernel
-from condense.layers.kernels.vectors import LANES, array_at
+from condense.layers.kernels.vectors import array_at
 
-_KIND = attrgetter("dtype", "is_cpu")
 GIVEN = 3
 """Addresses before those of the parameters: h, f, the output."""
 
@@ -33,7 +32,7 @@ class _Fixed(NamedTuple):
         tensors: So many are handed over.
         numbers: So many are in all of them together.
         whole: N C, C, patterns, coefficients that are learnt, whether their convolutions have
-            biases; scheme, same, at_rest and steps of `Physics`; then the `Grid`.
+            biases; scheme, same, at_rest and steps of `Physics`; the `Grid`; C of a `Group`.
         real: 2 dt or 0, the two eps, Dx and Dy where they are numbers.
         factors: Of `cpu.Evolution`.
     """
@@ -57,11 +56,16 @@ def global_layer(
     *numbers: Any,
 ) -> Tensor:
     """As `ops.global_layer`, of whose operator it is the implementation on the CPU."""
-    out = torch.empty_like(h, memory_format=torch.contiguous_format)
+    layout = memory_format(h, f)
+    state = h.contiguous(memory_format=layout)
+    source = state if f is None else f.contiguous(memory_format=layout)
+    out = torch.empty_like(h, memory_format=layout)
+    if not all(map(Tensor.is_contiguous, parameters)):
+        parameters = [parameter.contiguous() for parameter in parameters]
     of_layer = (tuple(constants), has_bias, coefficient_eps, out_eps, numbers)
-    fixed = _fixed(h.shape, h.dtype, f is None, *of_layer)
-    given = [h, h if f is None else f, out, *parameters]
-    tensors = _contiguous(given, fixed, h.dtype)
+    fixed = _fixed(h.shape, h.dtype, f is None, layout is torch.channels_last, *of_layer)
+    tensors = [state, source, out, *parameters]
+    _check(tensors, fixed, h.dtype)
     addresses = np.array(list(map(Tensor.data_ptr, tensors)))
     arguments = (addresses, fixed.whole, fixed.real, fixed.factors, fixed.layout.cells)
     threads = cpu.threads_for(fixed.layout)
@@ -74,23 +78,22 @@ def global_layer(
     return out
 
 
-def _contiguous(tensors: list[Tensor], fixed: _Fixed, dtype: torch.dtype) -> list[Tensor]:
-    """The same numbers, where their addresses say all.
+def _check(tensors: list[Tensor], fixed: _Fixed, dtype: torch.dtype) -> None:
+    """That nobody reads what is not there.
 
     Raises:
         ValueError: If they are not as many numbers of this type in the processor's memory.
     """
-    found = (len(tensors), sum(map(Tensor.numel, tensors)))
-    wanted = (fixed.tensors, fixed.numbers)
-    if found != wanted or set(map(_KIND, tensors)) != {(dtype, True)}:
+    numbers, of_type = sum(map(Tensor.numel, tensors)), [t.dtype for t in tensors].count(dtype)
+    if (
+        (len(tensors), of_type, numbers) != (fixed.tensors, fixed.tensors, fixed.numbers)
+        or not all([t.is_cpu for t in tensors])  # noqa: C419 - a generator takes twice as long
+    ):
         kinds = ", ".join(sorted({f"{t.dtype} on {t.device}" for t in tensors}))
         raise ValueError(
-            f"a Global layer wants (tensors, numbers) = {wanted}, {dtype} on cpu; "
-            f"got {found}, {kinds}"
+            f"a Global layer wants {fixed.tensors} tensors with {fixed.numbers} numbers, {dtype} "
+            f"on cpu; got {len(tensors)} with {numbers}, {kinds}"
         )
-    if all(map(Tensor.is_contiguous, tensors)):
-        return tensors
-    return [tensor.contiguous() for tensor in tensors]
 
 
 @lru_cache
@@ -98,6 +101,7 @@ def _fixed(
     shape: tuple[int, ...],
     dtype: torch.dtype,
     same: bool,
+    is_channels_last: bool,
     constants: tuple[float, ...],
     has_bias: bool,
     coefficient_eps: float,
@@ -109,7 +113,10 @@ def _fixed(
     layout = cpu.layout(tuple(shape), dx, dy, boundary)
     physics, factors = cpu.evolution(kind, same, steps, dt, dx, dy, scheme, source, at_rest)
     of_batch = (layout.maps, layout.channels, layout.patterns, 4 - len(constants), has_bias)
-    whole = np.array([*of_batch, *physics[1:], *layout.grid], np.int64)
+    whole = np.array(
+        [*of_batch, *physics[1:], *layout.grid, layout.channels if is_channels_last else 0],
+        np.int64,
+    )
     real = np.array([physics.source, coefficient_eps, out_eps, *(constants or (0, 0))])
     learnt = 4 - len(constants)
     tensors = GIVEN + learnt * (5 + has_bias) + 4
@@ -139,6 +146,7 @@ def _whole(
         array_at(addresses[2], size, factors),
         np.empty((0, 2 * LANES), factors.dtype),
         maps,
+        whole[17],
         cells,
         factors.dtype.type(real[0]),
         whole[5],

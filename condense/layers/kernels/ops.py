@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condense.layers.kernels import LANES
+
 torch.library.define(
     "condense::global_layer",
     "(Tensor h, Tensor? f, Tensor[] parameters, float[] constants, bool has_bias,"
     " float coefficient_eps, float out_eps, int steps, float dt, int dx, int dy, str scheme,"
     " str boundary, bool source, bool at_rest) -> Tensor",
+    tags=(torch.Tag.flexible_layout,),  # inductor need not copy what lies channels_last
 )
 
 
@@ -63,7 +66,7 @@ def global_layer(
         at_rest: Whether h(-1) is h(0).
 
     Shape:
-        (N, C, H, W) -> (N, C, H, W).
+        (N, C, H, W) -> (N, C, H, W), in memory as `memory_format` says.
     """
     from condense.layers.kernels import inference  # noqa: PLC0415 - numba takes a second
 
@@ -76,8 +79,20 @@ torch.library.impl("condense::global_layer", "cpu", global_layer)
 
 
 @torch.library.register_fake("condense::global_layer")  # type: ignore[untyped-decorator]
-def _(h: Tensor, *_rest: Any) -> Tensor:
-    return torch.empty_like(h, memory_format=torch.contiguous_format)
+def _(h: Tensor, f: Tensor | None, *_rest: Any) -> Tensor:
+    return torch.empty_like(h, memory_format=memory_format(h, f))
+
+
+def memory_format(h: Tensor, f: Tensor | None) -> torch.memory_format:
+    """Of what `global_layer` gives: channels_last, if it is given that and lanes divide C."""
+    maps = (h,) if f is None else (h, f)
+    is_last = (
+        h.device.type != "cuda"
+        and h.shape[1] % LANES == 0
+        and all(m.is_contiguous(memory_format=torch.channels_last) for m in maps)
+        and not all(m.is_contiguous() for m in maps)
+    )
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 @torch.library.custom_op("condense::evolve", mutates_args=(), device_types="cpu")

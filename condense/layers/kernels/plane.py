@@ -15,7 +15,8 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from condense.layers.kernels.vectors import LANES, at_least, fma, load, splat, store, transpose
+from condense.layers.kernels import LANES
+from condense.layers.kernels.vectors import at_least, fma, load, splat, store, transpose
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,43 +86,75 @@ def places(grid: Grid) -> Array:
     return (rows[:, None] + LANES * np.arange(grid.width)).reshape(-1)
 
 
+class Group(NamedTuple):
+    """Maps that share a buffer.
+
+    Args:
+        first: Number of the first.
+        lanes: How many, at most eight; the other lanes hold rubbish.
+        channels: 0 if maps lie one after the other; C if images lie pixel by pixel
+            (channels_last), where C is a multiple of eight, so that there are eight.
+    """
+
+    first: int
+    lanes: int
+    channels: int
+
+
 @kernel
-def gather(maps: Array, at: int, count: int, buffer: Array, cells: Array) -> None:
+def gather(maps: Array, group: Group, buffer: Array, cells: Array) -> None:
     """Copy maps into a buffer, its halo left as it is.
 
     Args:
-        maps: All of them, one after the other.
-        at: Number of the first.
-        count: How many, at most eight; the other lanes keep what they hold.
+        maps: All of them.
+        group: Which.
         buffer: Where they go.
         cells: `places` in it.
     """
     area = cells.shape[0]
-    apart, start = index(area), index(at * area)
-    whole = area - area % LANES if count == LANES else 0
+    if group.channels:
+        k = _pixel(group, area)
+        for t in range(area):
+            store(buffer, index(cells[t]), load(maps, k))
+            k += index(group.channels)
+        return
+    apart, start = index(area), index(group.first * area)
+    whole = area - area % LANES if group.lanes == LANES else 0
     for t in range(0, whole, LANES):
-        k = start + index(t)
-        columns = transpose(_eight(maps, k, apart))
+        columns = transpose(_eight(maps, start + index(t), apart))
         for q in range(LANES):
             store(buffer, index(cells[t + q]), columns[q])
-    for m in range(count):
+    for m in range(group.lanes):
         for t in range(whole, area):
             buffer[index(cells[t]) + index(m)] = maps[start + index(m) * apart + index(t)]
 
 
 @kernel
-def scatter(buffer: Array, maps: Array, at: int, count: int, cells: Array) -> None:
+def scatter(buffer: Array, maps: Array, group: Group, cells: Array) -> None:
     """Copy the maps in a buffer out, the other way round than `gather`."""
     area = cells.shape[0]
-    apart, start = index(area), index(at * area)
-    whole = area - area % LANES if count == LANES else 0
+    if group.channels:
+        k = _pixel(group, area)
+        for t in range(area):
+            store(maps, k, load(buffer, index(cells[t])))
+            k += index(group.channels)
+        return
+    apart, start = index(area), index(group.first * area)
+    whole = area - area % LANES if group.lanes == LANES else 0
     for t in range(0, whole, LANES):
         rows = transpose(_eight_cells(buffer, cells, t))
         for m in range(LANES):
             store(maps, start + index(m) * apart + index(t), rows[m])
-    for m in range(count):
+    for m in range(group.lanes):
         for t in range(whole, area):
             maps[start + index(m) * apart + index(t)] = buffer[index(cells[t]) + index(m)]
+
+
+@kernel
+def _pixel(group: Group, area: int) -> Any:
+    """Element of the group's first channel in the first pixel."""
+    image, channel = group.first // group.channels, group.first % group.channels
+    return index(image * area * group.channels + channel)
 
 
 @kernel

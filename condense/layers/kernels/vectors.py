@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
-LANES = 8
+from condense.layers.kernels import LANES
 
 
 class Vector(types.Type):
