@@ -1,6 +1,8 @@
 """The fused kernels against the readable form, which is the oracle; and which of them runs when."""
 
 import logging
+import subprocess
+import sys
 from contextlib import nullcontext
 from copy import deepcopy
 from itertools import product
@@ -352,3 +354,29 @@ def test_gpu_kernels_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CondenseError, match="need Triton"):
         fused.enable_gpu_kernels()
+
+
+@pytest.mark.slow
+def test_the_next_process_compiles_nothing() -> None:
+    """Not the twins with threads either: made by a closure, they were compiled in every process."""
+    script = """
+import torch
+from condense.layers import GlobalLayer
+from condense.layers.kernels import batches, inference
+
+torch.set_num_threads(2)
+layer, x = GlobalLayer(8), torch.randn(4, 8, 64, 64, requires_grad=True)
+layer(x).sum().backward()
+with torch.no_grad():
+    layer.eval()(x)
+kernels = (
+    *(batches.forward_threaded, batches.backward_threaded, batches.convolutions_threaded),
+    *(batches.rectified_threaded, inference._whole),
+)
+print(sum(sum(kernel.stats.cache_misses.values()) for kernel in kernels))
+print(sum(sum(kernel.stats.cache_hits.values()) for kernel in kernels))
+"""
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    misses, hits = map(int, done.stdout.split())
+    assert (misses, hits > 4) == (0, True)

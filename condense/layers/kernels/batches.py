@@ -1,12 +1,14 @@
 """The loops of the fused CPU kernels over a batch, eight maps at a time, or over a thread's share.
 
 A loop takes a job, which holds all that it needs, and the numbers of the first group of maps and of
-the first that is no longer its own.
+the first that is no longer its own. Each has a twin that shares them out among threads; made by one
+function for all of them, the twins would be compiled anew in every process.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from numba import prange
 
 from condense.layers.kernels import LANES
 from condense.layers.kernels.backward import (
@@ -27,10 +29,10 @@ from condense.layers.kernels.plane import (
     gather,
     index,
     kernel,
+    parallel_kernel,
     rectify,
     row,
     scatter,
-    threaded,
 )
 from condense.layers.kernels.vectors import fma, load, splat, store, where_positive
 
@@ -205,11 +207,6 @@ def convolutions(job: Convolutions, grid: Grid, start: int, stop: int) -> None:
             scatter(to_h, job.to_h, group, job.cells)
 
 
-forward_threaded = threaded(forward)
-backward_threaded = threaded(backward)
-convolutions_threaded = threaded(convolutions)
-
-
 class Rectified(NamedTuple):
     """Job: max(scale h + shift, 0), map by map, or what it lets pass of a gradient.
 
@@ -271,7 +268,32 @@ def _sum_what_passed(
             parts[LANES] += job.grad[k] * job.h[k]
 
 
-rectified_threaded = threaded(rectified)
+@parallel_kernel
+def forward_threaded(job: Forward, grid: Grid, count: int, threads: int) -> None:
+    """`forward` of all, by threads."""
+    for i in prange(threads):
+        forward(job, grid, i * count // threads, (i + 1) * count // threads)
+
+
+@parallel_kernel
+def backward_threaded(job: Backward, grid: Grid, count: int, threads: int) -> None:
+    """`backward` of all, by threads."""
+    for i in prange(threads):
+        backward(job, grid, i * count // threads, (i + 1) * count // threads)
+
+
+@parallel_kernel
+def convolutions_threaded(job: Convolutions, grid: Grid, count: int, threads: int) -> None:
+    """`convolutions` of all, by threads."""
+    for i in prange(threads):
+        convolutions(job, grid, i * count // threads, (i + 1) * count // threads)
+
+
+@parallel_kernel
+def rectified_threaded(job: Rectified, grid: Grid, count: int, threads: int) -> None:
+    """`rectified` of all, by threads."""
+    for i in prange(threads):
+        rectified(job, grid, i * count // threads, (i + 1) * count // threads)
 
 
 @kernel

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from condense.layers.kernels import LANES
@@ -35,15 +34,10 @@ def kernel(function: F) -> F:
     return cast(F, compiled)
 
 
-def threaded(loop: Callable[..., None]) -> Callable[..., None]:
-    """The same loop(job, grid, start, stop) by several threads: run(job, grid, count, threads)."""
-
-    def run(job: Any, grid: Any, count: int, threads: int) -> None:
-        for i in prange(threads):
-            loop(job, grid, i * count // threads, (i + 1) * count // threads)
-
-    compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)(run)
-    return cast(Callable[..., None], compiled)
+def parallel_kernel(function: F) -> F:
+    """As `kernel`, with `prange` over several threads."""
+    compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)(function)
+    return cast(F, compiled)
 
 
 class Grid(NamedTuple):
