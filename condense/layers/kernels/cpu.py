@@ -7,7 +7,9 @@ Sums are float64 from one map to the next and taken in one order, whatever the t
 
 import math
 import threading
+from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
@@ -30,7 +32,23 @@ BOUNDARIES = {"periodic": PERIODIC, "zero": ZERO, "replicate": REPLICATE}
 SCHEMES = {"reference": REFERENCE, "conservative": CONSERVATIVE}
 # Below this many cells a thread, waking one costs more than it saves.
 CELLS_WORTH_A_THREAD = 16384
-one_call_at_a_time = threading.Lock()  # numba's fallback thread pool does not allow two
+_one_call_at_a_time = threading.Lock()  # numba's fallback thread pool does not allow two
+
+
+def forget_stale_code(folder: Path, sources: Iterable[Path]) -> None:
+    """Remove indices of machine code that are older than the newest of the sources.
+
+    Numba compiles a function anew where its own file has changed, but not where that of a function
+    that it calls has, as after an upgrade.
+    """
+    newest = max(source.stat().st_mtime_ns for source in sources)
+    for index in folder.glob("*.nbi"):
+        if index.stat().st_mtime_ns < newest:
+            index.unlink(missing_ok=True)
+
+
+_compiled: Any = batches.forward
+forget_stale_code(Path(_compiled.stats.cache_path), Path(__file__).parent.glob("*.py"))
 
 
 class Layout(NamedTuple):
@@ -239,16 +257,21 @@ def threads_for(layout: Layout) -> int:
     return max(1, min(worth, torch.get_num_threads(), _cores())) if worth > 1 else 1
 
 
+def run_threaded(loop: Any, job: Any, grid: Grid, count: int, threads: int) -> None:
+    """The twin of a loop, from 0 to `count`, by more than one thread."""
+    with _one_call_at_a_time:
+        numba.set_num_threads(threads)
+        loop(job, grid, count, threads)
+
+
 def _share(loops: tuple[Any, Any], job: Any, count: int, layout: Layout) -> None:
     """Divide the groups, or the maps, among threads."""
-    serial, parallel = loops
+    serial, threaded = loops
     threads = threads_for(layout)
     if threads == 1:
         serial(job, layout.grid, 0, count)
-        return
-    with one_call_at_a_time:
-        numba.set_num_threads(threads)
-        parallel(job, layout.grid, count, threads)
+    else:
+        run_threaded(threaded, job, layout.grid, count, threads)
 
 
 def _cores() -> int:

@@ -9,7 +9,6 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -70,11 +69,13 @@ def global_layer(
     arguments = (addresses, fixed.whole, fixed.real, fixed.factors, fixed.layout.cells)
     threads = cpu.threads_for(fixed.layout)
     if threads == 1:
-        _whole(*arguments, 1)
+        _whole(*arguments)
     else:
-        with cpu.one_call_at_a_time:
-            numba.set_num_threads(threads)
-            _whole(*arguments, threads)
+        # Not called by `_whole`: loaded from numba's cache, which does not know that threads are
+        # needed then, that would crash.
+        job, grid, groups = _job(*arguments)
+        job = job._replace(source=fixed.factors.dtype.type(job.source))  # it came out as a float
+        cpu.run_threaded(forward_threaded, job, grid, groups, threads)
     return out
 
 
@@ -126,9 +127,16 @@ def _fixed(
 
 
 @kernel
-def _whole(
-    addresses: Array, whole: Array, real: Array, factors: Array, cells: Array, threads: int
-) -> None:
+def _whole(addresses: Array, whole: Array, real: Array, factors: Array, cells: Array) -> None:
+    job, grid, groups = _job(addresses, whole, real, factors, cells)
+    forward(job, grid, 0, groups)
+
+
+@kernel
+def _job(
+    addresses: Array, whole: Array, real: Array, factors: Array, cells: Array
+) -> tuple[Forward, Grid, int]:
+    """What `forward` is to do, where, and for how many groups."""
     maps, channels, patterns, learnt, has_bias = whole[0], whole[1], whole[2], whole[3], whole[4]
     grid = Grid(
         *(whole[9], whole[10], whole[11], whole[12]), *(whole[13], whole[14], whole[15], whole[16])
@@ -154,11 +162,7 @@ def _whole(
         whole[7] != 0,
         whole[8],
     )
-    groups = (maps + LANES - 1) // LANES
-    if threads == 1:
-        forward(job, grid, 0, groups)
-    else:
-        forward_threaded(job, grid, groups, threads)
+    return job, grid, (maps + LANES - 1) // LANES
 
 
 @kernel
