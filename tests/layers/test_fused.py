@@ -183,6 +183,19 @@ def test_strided_inputs() -> None:
         torch.testing.assert_close(layer(x.transpose(2, 3).contiguous().transpose(2, 3)), expected)
 
 
+@pytest.mark.parametrize("channels", [8, 24, 12])
+@pytest.mark.parametrize("init", ["identity", "basic"])
+def test_channels_last_stays_so_where_eight_divides_the_channels(channels: int, init: str) -> None:
+    torch.manual_seed(7)
+    layer = lively(GlobalLayer(channels, 2, init=init)).eval()
+    x = torch.randn(3, channels, 7, 5)
+    with torch.no_grad():
+        expected = layer(x)
+        got = layer(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(got, expected)
+    assert got.is_contiguous(memory_format=torch.channels_last) == (channels % 8 == 0)
+
+
 def test_the_cpu_kernel_is_there() -> None:
     """Wherever this suite runs numba is installed: a layer that runs slowly here is a fault."""
     assert fused.kernel_for(GlobalLayer(4), torch.zeros(1, 4, 8, 8)) == "cpu"
@@ -362,7 +375,7 @@ CACHED = """
 import sys
 import torch
 from condense.layers import GlobalLayer
-from condense.layers.kernels import batches, inference
+from condense.layers.kernels import batches, inference, rectifying
 
 torch.set_num_threads(2)
 layer, x = GlobalLayer(8), torch.randn(8, 8, 64, 64, requires_grad=True)
@@ -374,7 +387,7 @@ with torch.no_grad():
     layer(x[:1, :, :8, :8])
 kernels = (
     *(batches.forward_threaded, batches.backward_threaded, batches.convolutions_threaded),
-    *(batches.rectified_threaded, inference._job, inference._whole),
+    *(rectifying.rectified_threaded, inference._job, inference._whole),
 )
 print(sum(sum(kernel.stats.cache_misses.values()) for kernel in kernels))
 print(sum(sum(kernel.stats.cache_hits.values()) for kernel in kernels))

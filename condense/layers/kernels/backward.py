@@ -10,21 +10,10 @@ other side, so q is continued like the state; beyond the others there is nobody 
 at a replicated edge the halo gathers too, and passes on to the cell that it is a copy of.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from condense.layers.kernels import LANES
-from condense.layers.kernels.forward import (
-    DIFF_X,
-    DIFF_Y,
-    REFERENCE,
-    STENCILS,
-    Physics,
-    U,
-    V,
-    column,
-    pair,
-    second_row,
-)
+from condense.layers.kernels.forward import REFERENCE, Physics
 from condense.layers.kernels.plane import (
     PERIODIC,
     REPLICATE,
@@ -38,11 +27,8 @@ from condense.layers.kernels.plane import (
     kernel,
     row,
 )
+from condense.layers.kernels.stencils import DIFF_X, DIFF_Y, U, V, add_at
 from condense.layers.kernels.vectors import fma, load, splat, store, where_positive
-
-# Sums in one register go over about so many cells before they are added up further, lest small
-# numbers be lost in a large one.
-CELLS_OF_A_SUM = 64
 
 
 class Adjoint(NamedTuple):
@@ -210,11 +196,11 @@ def _gather_reference(
             store(now, k, fma(load(diff_y, k - y) + v_left, q_left, total))
             h_up, h_down = load(h, k - x), load(h, k + x)
             h_left, h_right = load(h, k - y), load(h, k + y)
-            _add(to_u, k, (q - q_down) * h_down - (q - q_up) * h_up)
-            _add(to_v, k, (q - q_right) * h_right - (q - q_left) * h_left)
-            _add(to_x, k, q * (h_up + h_down) - outer)
-            _add(to_y, k, q * (h_left + h_right) - outer)
-            _add(adjoint.f, k, source * q)
+            add_at(to_u, k, (q - q_down) * h_down - (q - q_up) * h_up)
+            add_at(to_v, k, (q - q_right) * h_right - (q - q_left) * h_left)
+            add_at(to_x, k, q * (h_up + h_down) - outer)
+            add_at(to_y, k, q * (h_left + h_right) - outer)
+            add_at(adjoint.f, k, source * q)
             k += index(LANES)
 
 
@@ -239,15 +225,15 @@ def _gather_conservative(
             total = fma((bx + load(diff_x, k - x)) - a, q_up, total)
             total = fma((by + load(diff_y, k + y)) + b, q_right, total)
             store(now, k, fma((by + load(diff_y, k - y)) - b, q_left, total))
-            _add(to_u, k, here * (q_down - q_up))
-            _add(to_v, k, here * (q_right - q_left))
+            add_at(to_u, k, here * (q_down - q_up))
+            add_at(to_v, k, here * (q_right - q_left))
             along = fma(q, load(h, k - x) + load(h, k + x), here * (q_up + q_down))
             spread = fma(half, load(outer, k - x) + load(outer, k + x), load(outer, k))
-            _add(to_x, k, along - spread)
+            add_at(to_x, k, along - spread)
             along = fma(q, load(h, k - y) + load(h, k + y), here * (q_left + q_right))
             spread = fma(half, load(outer, k - y) + load(outer, k + y), load(outer, k))
-            _add(to_y, k, along - spread)
-            _add(adjoint.f, k, source * q)
+            add_at(to_y, k, along - spread)
+            add_at(adjoint.f, k, source * q)
             k += index(LANES)
 
 
@@ -257,11 +243,6 @@ def _reach(grid: Grid) -> tuple[int, int]:
     if grid.boundary == REPLICATE:
         return grid.dx, grid.dy
     return 0, 0
-
-
-@kernel
-def _add(values: Array, k: Any, more: Any) -> None:
-    store(values, k, load(values, k) + more)
 
 
 @kernel
@@ -276,92 +257,3 @@ def through_relu(grad: Array, out: Array, grid: Grid) -> None:
             store(out, k, where_positive(load(out, k), load(grad, k)))
             k += index(LANES)
     clear_halo(out, grid)
-
-
-@kernel
-def pull_back_convolutions(
-    grads: Array, table: Array, h: Array, to_h: Array, sums: Array, grid: Grid
-) -> None:
-    """Gradients of the state and the weights from those of the four convolutions' results.
-
-    Args:
-        grads: Gradients of the results, zeros in their halos.
-        table: (36 or more, LANES), the weights.
-        h: What was convolved, zeros in its halo.
-        to_h: Buffer that the gradient of h is added to.
-        sums: (40 LANES,), added to: of the weights and biases.
-        grid: Layout.
-    """
-    _spread(grads, table.reshape(-1), to_h, grid)
-    for m in range(4):
-        _correlate(grads[m], h, sums, m, grid)
-
-
-@kernel
-def _spread(grads: Array, weights: Array, to: Array, grid: Grid) -> None:
-    """The transposed convolutions, two rows at a time."""
-    stride, zero = index(grid.stride), splat(to.dtype.type(0))
-    u, v, diff_x, diff_y = grads[U], grads[V], grads[DIFF_X], grads[DIFF_Y]
-    for i in range(0, grid.height, 2):
-        k, apart = row(grid, i), second_row(grid, i)
-        for _ in range(grid.width):
-            # Four sums, because one would have to wait for each of its terms.
-            of_u = of_v = of_x = of_y = (zero, zero)
-            for j in range(3):
-                at = k + index(LANES) - index(j * LANES)
-                of_u = _turned(weights, j, column(u, at, stride), of_u)
-                of_v = _turned(weights, j + 9, column(v, at, stride), of_v)
-                of_x = _turned(weights, j + 18, column(diff_x, at, stride), of_x)
-                of_y = _turned(weights, j + 27, column(diff_y, at, stride), of_y)
-            first = load(to, k) + ((of_u[0] + of_v[0]) + (of_x[0] + of_y[0]))
-            _add(to, k + apart, (of_u[1] + of_v[1]) + (of_x[1] + of_y[1]))
-            store(to, k, first)
-            k += index(LANES)
-
-
-@kernel
-def _turned(weights: Array, t: int, x: tuple[Any, ...], both: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Add a column of a stencil turned round to the sums of two rows."""
-    second, first = pair(weights, t, (x[3], x[2], x[1], x[0]), (both[1], both[0]))
-    return first, second
-
-
-@kernel
-def _correlate(grad: Array, h: Array, sums: Array, m: int, grid: Grid) -> None:
-    """Sums over each map of the gradient times h shifted by each of nine places; and its own."""
-    zero, stride = splat(h.dtype.type(0)), index(grid.stride)
-    rows = max(2, CELLS_OF_A_SUM // grid.width // 2 * 2)
-    for top in range(0, grid.height, rows):
-        left = middle = right = (zero, zero, zero)
-        total = zero
-        for i in range(top, min(top + rows, grid.height), 2):
-            k = row(grid, i)
-            for _ in range(grid.width):
-                g = (load(grad, k), load(grad, k + stride))  # the second one zero beyond the map
-                left = _products(g, column(h, k - index(LANES), stride), left)
-                middle = _products(g, column(h, k, stride), middle)
-                right = _products(g, column(h, k + index(LANES), stride), right)
-                total += g[0] + g[1]
-                k += index(LANES)
-        for j, sums_of in enumerate((left, middle, right)):
-            for t in range(3):
-                accumulate(sums, 9 * m + 3 * t + j, sums_of[t])
-        accumulate(sums, STENCILS + m, total)
-
-
-@kernel
-def _products(
-    g: tuple[Any, Any], x: tuple[Any, ...], sums: tuple[Any, Any, Any]
-) -> tuple[Any, Any, Any]:
-    """Add those of two cells below each other to the sums for one column of the stencil."""
-    return (
-        fma(g[1], x[1], fma(g[0], x[0], sums[0])),
-        fma(g[1], x[2], fma(g[0], x[1], sums[1])),
-        fma(g[1], x[3], fma(g[0], x[2], sums[2])),
-    )
-
-
-@kernel
-def accumulate(sums: Array, t: int, more: Any) -> None:
-    """Add a vector to the t-th of `sums`."""
-    _add(sums, index(t * LANES), more)

@@ -11,15 +11,8 @@ import numpy as np
 from numba import prange
 
 from condense.layers.kernels import LANES
-from condense.layers.kernels.backward import (
-    CELLS_OF_A_SUM,
-    Adjoint,
-    accumulate,
-    pull_back,
-    pull_back_convolutions,
-    through_relu,
-)
-from condense.layers.kernels.forward import REFERENCE, Physics, Workspace, advance, convolve
+from condense.layers.kernels.backward import Adjoint, pull_back, through_relu
+from condense.layers.kernels.forward import REFERENCE, Physics, Workspace, advance
 from condense.layers.kernels.plane import (
     Array,
     Grid,
@@ -34,6 +27,7 @@ from condense.layers.kernels.plane import (
     row,
     scatter,
 )
+from condense.layers.kernels.stencils import accumulate, convolve, pull_back_convolutions
 from condense.layers.kernels.vectors import fma, load, splat, store, where_positive
 
 
@@ -86,13 +80,7 @@ class Backward(NamedTuple):
         to_h: For the gradient of h.
         to_f: For that of f, if f is not h.
         sums: (groups, 40 LANES), for those of weights and biases.
-        maps: N C.
-        cells: `places` in a buffer.
-        source: Of `Physics`, and so are the others.
-        scheme: REFERENCE or CONSERVATIVE.
-        same: Whether f is h.
-        at_rest: Whether h(-1) is h(0).
-        steps: K.
+        maps: As in `Forward`; so is all that follows.
     """
 
     h: Array
@@ -207,67 +195,6 @@ def convolutions(job: Convolutions, grid: Grid, start: int, stop: int) -> None:
             scatter(to_h, job.to_h, group, job.cells)
 
 
-class Rectified(NamedTuple):
-    """Job: max(scale h + shift, 0), map by map, or what it lets pass of a gradient.
-
-    Args:
-        h: What went in.
-        scale: (C,).
-        shift: (C,).
-        grad: Gradient of what came out; or empty.
-        out: For what comes out; or empty.
-        sums: (maps, 2), for the sums of g and of g h, where g is what the ReLU let pass.
-    """
-
-    h: Array
-    scale: Array
-    shift: Array
-    grad: Array
-    out: Array
-    sums: Array
-
-
-@kernel
-def rectified(job: Rectified, grid: Grid, start: int, stop: int) -> None:
-    """Of the maps from `start` to `stop`, one by one."""
-    channels, area = job.scale.shape[0], grid.height * grid.width
-    zero = job.h.dtype.type(0)
-    parts = np.empty(2 * LANES, job.h.dtype)
-    for i in range(start, stop):
-        a, b, first = job.scale[i % channels], job.shift[i % channels], i * area
-        if job.grad.shape[0] == 0:
-            for k in range(index(first), index(first + area)):
-                value = a * job.h[k] + b
-                job.out[k] = zero if value < zero else value
-        else:
-            for k in range(first, first + area, LANES * CELLS_OF_A_SUM):
-                end = min(k + LANES * CELLS_OF_A_SUM, first + area)
-                _sum_what_passed(job, a, b, k, end, parts)
-                job.sums[i, 0] += parts[:LANES].sum()
-                job.sums[i, 1] += parts[LANES:].sum()
-
-
-@kernel
-def _sum_what_passed(
-    job: Rectified, scale: float, shift: float, start: int, end: int, parts: Array
-) -> None:
-    """Sums of g and of g h over some cells, in `LANES` parts each."""
-    whole = start + (end - start) // LANES * LANES
-    zero = splat(job.h.dtype.type(0))
-    a, b, total, product = splat(scale), splat(shift), zero, zero
-    for k in range(index(start), index(whole), index(LANES)):
-        h = load(job.h, k)
-        g = where_positive(fma(a, h, b), load(job.grad, k))
-        total += g
-        product = fma(g, h, product)
-    store(parts, index(0), total)
-    store(parts, index(LANES), product)
-    for k in range(index(whole), index(end)):
-        if scale * job.h[k] + shift > 0:
-            parts[0] += job.grad[k]
-            parts[LANES] += job.grad[k] * job.h[k]
-
-
 @parallel_kernel
 def forward_threaded(job: Forward, grid: Grid, count: int, threads: int) -> None:
     """`forward` of all, by threads."""
@@ -287,13 +214,6 @@ def convolutions_threaded(job: Convolutions, grid: Grid, count: int, threads: in
     """`convolutions` of all, by threads."""
     for i in prange(threads):
         convolutions(job, grid, i * count // threads, (i + 1) * count // threads)
-
-
-@parallel_kernel
-def rectified_threaded(job: Rectified, grid: Grid, count: int, threads: int) -> None:
-    """`rectified` of all, by threads."""
-    for i in prange(threads):
-        rectified(job, grid, i * count // threads, (i + 1) * count // threads)
 
 
 @kernel
@@ -341,38 +261,3 @@ def _add(values: Array, to: Array, grid: Grid) -> None:
         for _ in range(grid.width):
             store(to, k, load(to, k) + load(values, k))
             k += index(LANES)
-
-
-@kernel
-def of_channels(sums: Array, maps: int, total: Array) -> None:
-    """Add the sums of each map, (groups, T LANES), to those of its channel, (C, T), float64."""
-    for m in range(maps):
-        channel = m % total.shape[0]
-        for t in range(total.shape[1]):
-            total[channel, t] += sums[m // LANES, t * LANES + m % LANES]
-
-
-@kernel
-def moments_of_channels(sums: Array, maps: int, area: int, mean: Array, variance: Array) -> None:
-    """Mean and variance, (C, T), from what `_moments` left of each map, (groups, 2 T LANES)."""
-    channels, kinds = mean.shape
-    weight = channels / maps
-    for m in range(maps):
-        for t in range(kinds):
-            mean[m % channels, t] += weight * sums[m // LANES, t * LANES + m % LANES] / area
-    for m in range(maps):
-        for t in range(kinds):
-            of_map = sums[m // LANES, t * LANES + m % LANES] / area
-            inner = sums[m // LANES, (kinds + t) * LANES + m % LANES] / area
-            outer = of_map - mean[m % channels, t]
-            variance[m % channels, t] += weight * (inner + outer * outer)
-
-
-@kernel
-def table_of(values: Array, factors: Array, table: Array) -> None:
-    """Each lane's numbers of its channel times the factors: (C, T) -> (patterns, T, LANES)."""
-    for p in range(table.shape[0]):
-        for lane in range(LANES):
-            channel = (p * LANES + lane) % values.shape[0]
-            for t in range(values.shape[1]):
-                table[p, t, lane] = values[channel, t] * factors[t]

@@ -16,7 +16,7 @@ import numba
 import numpy as np
 import torch
 
-from condense.layers.kernels import LANES, batches
+from condense.layers.kernels import LANES, batches, per_channel, rectifying
 from condense.layers.kernels.forward import CONSERVATIVE, REFERENCE, Physics, rates
 from condense.layers.kernels.plane import (
     PERIODIC,
@@ -216,8 +216,8 @@ def _rectify(
     h: Array, scale: Array, shift: Array, grad: Array, out: Array, layout: Layout
 ) -> Array:
     sums = np.zeros((layout.maps, 2))
-    job = batches.Rectified(h, scale, shift, grad, out, sums)
-    _share((batches.rectified, batches.rectified_threaded), job, layout.maps, layout)
+    job = rectifying.Rectified(h, scale, shift, grad, out, sums)
+    _share((rectifying.rectified, rectifying.rectified_threaded), job, layout.maps, layout)
     return sums
 
 
@@ -228,20 +228,20 @@ def _values(weight: Array, *more: Array) -> Array:
 
 def _table(values: Array, factors: Array, layout: Layout) -> Array:
     table = np.empty((layout.patterns, values.shape[1], LANES), values.dtype)
-    batches.table_of(values, factors, table)
+    per_channel.table_of(values, factors, table)
     return table
 
 
 def _of_channels(sums: Array, layout: Layout) -> Array:
     total = np.zeros((layout.channels, sums.shape[1] // LANES))
-    batches.of_channels(sums, layout.maps, total)
+    per_channel.of_channels(sums, layout.maps, total)
     return total
 
 
 def _moments(sums: Array, kinds: int, layout: Layout) -> tuple[Array, Array]:
     mean, variance = np.zeros((2, layout.channels, kinds))
     area = len(layout.cells)
-    batches.moments_of_channels(sums, layout.maps, area, mean, variance)
+    per_channel.moments_of_channels(sums, layout.maps, area, mean, variance)
     return mean, variance
 
 

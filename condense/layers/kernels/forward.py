@@ -6,7 +6,7 @@ and spacing are in the coefficients already (`rates`), whose weights were multip
 lets a positive factor through.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from condense.layers.kernels import LANES
 from condense.layers.kernels.plane import (
@@ -20,15 +20,10 @@ from condense.layers.kernels.plane import (
     kernel,
     row,
 )
-from condense.layers.kernels.vectors import at_least, fma, load, splat, store
+from condense.layers.kernels.stencils import DIFF_X, DIFF_Y, U, V, convolve
+from condense.layers.kernels.vectors import fma, load, splat, store
 
 REFERENCE, CONSERVATIVE = 0, 1
-U, V, DIFF_X, DIFF_Y = 0, 1, 2, 3
-"""Rows of `maps`."""
-Sums = tuple[tuple[Any, Any], ...]
-"""Of two rows, for each map."""
-STENCILS = 36
-"""Numbers of a channel before its four biases, in a table of weights."""
 
 
 class Physics(NamedTuple):
@@ -106,83 +101,6 @@ def advance(
     source = work.h if physics.same else work.f
     before = work.h if physics.at_rest else source
     return _evolve(before, work.h, source, work, grid, physics)
-
-
-@kernel
-def convolve(h: Array, table: Array, maps: Array, grid: Grid, floor: float) -> None:
-    """max(four 3x3 convolutions of h, biases added; floor); the halo of h holds zeros.
-
-    Two rows at a time, so that each weight is loaded once for both.
-    """
-    u, v, diff_x, diff_y = maps[U], maps[V], maps[DIFF_X], maps[DIFF_Y]
-    flat, stride, least = table.reshape(-1), index(grid.stride), splat(floor)
-    for i in range(0, grid.height, 2):
-        k, apart = row(grid, i), second_row(grid, i)
-        for _ in range(grid.width):
-            sums = _biases(flat)
-            for j in range(3):
-                x = column(h, k + index(j * LANES) - index(LANES), stride)
-                sums = _add_column(flat, j, x, sums)
-            _store_pair(u, k, apart, sums[U], least)
-            _store_pair(v, k, apart, sums[V], least)
-            _store_pair(diff_x, k, apart, sums[DIFF_X], least)
-            _store_pair(diff_y, k, apart, sums[DIFF_Y], least)
-            k += index(LANES)
-
-
-@kernel
-def second_row(grid: Grid, i: int) -> Any:
-    """How far it is from row i to where the next one is written: nowhere, if i is the last.
-
-    What is written there is then written over. A branch instead would have the compiler move the
-    arithmetic of the second row into it, and spill all that it shares with the first.
-    """
-    return index(grid.stride if i + 1 < grid.height else 0)
-
-
-@kernel
-def _biases(weights: Array) -> Sums:
-    """Of two rows."""
-    u, v = load(weights, index(STENCILS * LANES)), load(weights, index((STENCILS + 1) * LANES))
-    x, y = (
-        load(weights, index((STENCILS + 2) * LANES)),
-        load(weights, index((STENCILS + 3) * LANES)),
-    )
-    return (u, u), (v, v), (x, x), (y, y)
-
-
-@kernel
-def _add_column(weights: Array, t: int, x: tuple[Any, ...], sums: Sums) -> Sums:
-    """Add a column of the stencils to the sums of all maps."""
-    u, v, diff_x, diff_y = sums
-    return (
-        pair(weights, t, x, u),
-        pair(weights, t + 9, x, v),
-        pair(weights, t + 18, x, diff_x),
-        pair(weights, t + 27, x, diff_y),
-    )
-
-
-@kernel
-def _store_pair(to: Array, k: Any, apart: Any, both: tuple[Any, Any], floor: Any) -> None:
-    store(to, k + apart, at_least(both[1], floor))
-    store(to, k, at_least(both[0], floor))
-
-
-@kernel
-def column(h: Array, k: Any, stride: Any) -> tuple[Any, ...]:
-    """Four cells below each other, the first above element k."""
-    return load(h, k - stride), load(h, k), load(h, k + stride), load(h, k + stride + stride)
-
-
-@kernel
-def pair(weights: Array, t: int, x: tuple[Any, ...], sums: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Add one column of a 3x3 stencil, weights t, t + 3 and t + 6, to the sums of two rows."""
-    k = index(t * LANES)
-    a = load(weights, k)
-    b, c = load(weights, k + index(3 * LANES)), load(weights, k + index(6 * LANES))
-    first = fma(c, x[2], fma(b, x[1], fma(a, x[0], sums[0])))
-    return first, fma(c, x[3], fma(b, x[2], fma(a, x[1], sums[1])))
 
 
 @kernel

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from condense.layers.kernels import LANES, cpu
-from condense.layers.kernels.batches import Forward, forward, forward_threaded, table_of
+from condense.layers.kernels.batches import Forward, forward, forward_threaded
 from condense.layers.kernels.ops import memory_format
+from condense.layers.kernels.per_channel import table_of
 from condense.layers.kernels.plane import Array, Grid, kernel
 from condense.layers.kernels.vectors import array_at
 
