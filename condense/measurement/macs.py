@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from condense.measurement.elementwise import elementwise_ops_of
 from condense.measurement.observe import OperatorMode, evaluating, plain_name, random_images
@@ -30,6 +31,15 @@ MOVEMENT = frozenset(
 )  # fmt: skip
 """Operators that move values and compute none; views (but for those in place) and new tensors are
 recognised as such."""
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_rest: Any, **_keywords: Any) -> int:
+    flops: int = sdpa_flop_count(query, key, value)
+    return flops
+
+
+RULES = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+"""What torch's counter has no rule for before torch 2.15."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,8 @@ def count_macs(model: nn.Module, input_size: Sequence[int]) -> MacCount:
     """
     image = random_images(model, input_size)
     # The mode that is entered first sees what the counter runs, composite operators taken apart.
-    with evaluating(model), _UncountedMode() as rest, FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=RULES)
+    with evaluating(model), _UncountedMode() as rest, counter:
         model(image)
     flops = counter.get_flop_counts().get("Global", {})
     by_op = {str(op).removeprefix("aten."): int(count) // 2 for op, count in flops.items()}
@@ -71,7 +82,8 @@ class _UncountedMode(OperatorMode):
         self.found: Counter[str] = Counter()
 
     def see(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        has_rule = getattr(op, "_overloadpacket", op) in flop_registry
+        packet = getattr(op, "_overloadpacket", op)
+        has_rule = packet in flop_registry or packet in RULES
         if has_rule or _moves_only(op, args, kwargs):
             return
         if not elementwise_ops_of(op, args, kwargs, result):
