@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from condense.analysis.failures import describe_failure
+from condense.measurement.macs import RULES
 from condense.measurement.observe import OperatorMode, evaluating, plain_name, random_images
 
 
@@ -230,7 +231,11 @@ def _written(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator
 
 
 def _macs(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
-    rule = flop_registry.get(op._overloadpacket)
+    packet = op._overloadpacket
+    if packet in RULES:
+        shapes = (value.shape if isinstance(value, Tensor) else value for value in args)
+        return RULES[packet](*shapes) // 2
+    rule = flop_registry.get(packet)
     return int(rule(*args, **kwargs, out_val=result)) // 2 if rule else 0
 
 
