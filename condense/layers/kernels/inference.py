@@ -15,7 +15,7 @@ from torch import Tensor
 
 from condense.layers.kernels import LANES, cpu
 from condense.layers.kernels.batches import Forward, forward, forward_threaded
-from condense.layers.kernels.ops import memory_format
+from condense.layers.kernels.memory import memory_format
 from condense.layers.kernels.per_channel import table_of
 from condense.layers.kernels.plane import Array, Grid, kernel
 from condense.layers.kernels.vectors import array_at

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condense.layers.kernels.ops import as_array, as_maps, as_tensor
+from condense.layers.kernels.memory import as_array, as_maps, as_tensor
 
 
 @torch.library.custom_op("condense::layer_in_training", mutates_args=(), device_types="cpu")
