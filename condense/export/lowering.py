@@ -1,8 +1,9 @@
-"""Global layers in the form that ONNX Runtime runs fastest on a CPU.
+"""Layers in the form that ONNX Runtime runs fastest on a CPU, which keeps maps in blocks of channels.
 
-The BatchNorms of the coefficients, dt/dx and dt/dx² go into the weights of the convolutions, since
-s(a x) = a s(x) for s = ReLU and a > 0; `lean_steps` has the rest. How this form compares with the
-others that were measured is in docs/performance.md.
+Global layers: the BatchNorms of the coefficients, dt/dx and dt/dx² go into the weights of the
+convolutions, since s(a x) = a s(x) for s = ReLU and a > 0; `lean_steps` has the rest. Shortcuts
+that take every second pixel and pad channels: a convolution does not unpack the blocks, `Slice` and
+`Pad` do. How these forms compare with the others that were measured is in docs/performance.md.
 """
 
 from copy import deepcopy
@@ -16,22 +17,31 @@ from condense.export.lean_steps import LEAN_STEPS, Maps, Place
 from condense.export.stencils import Pointwise
 from condense.layers import GlobalLayer
 from condense.layers.blocks import is_depthwise3x3
+from condense.models.cifar_resnet import PaddedShortcut
 
 
 def lowered(model: nn.Module) -> nn.Module:
-    """A copy in which every Global layer that `can_be_lowered` has given way to its lean form.
+    """A copy in which every layer that has a lean form has given way to it.
 
     Args:
         model: In eval mode; left as it was.
     """
-    if can_be_lowered(model):
-        return LoweredLayer(cast(GlobalLayer, model))
+    lean = _lean_form(model)
+    if lean is not None:
+        return lean
     copy = deepcopy(model)
     for parent in list(copy.modules()):
         for name, child in parent.named_children():
-            if can_be_lowered(child):
-                setattr(parent, name, LoweredLayer(cast(GlobalLayer, child)))
+            lean = _lean_form(child)
+            if lean is not None:
+                setattr(parent, name, lean)
     return copy
+
+
+def _lean_form(layer: nn.Module) -> nn.Module | None:
+    if can_be_lowered(layer):
+        return LoweredLayer(cast(GlobalLayer, layer))
+    return _projection(layer) if type(layer) is PaddedShortcut else None
 
 
 def can_be_lowered(layer: nn.Module) -> bool:
@@ -140,4 +150,13 @@ def _folded(conv: nn.Module, bn: nn.BatchNorm2d, factor: float) -> nn.Conv2d:
         shift = shift + scale * result.bias.detach()
     result.weight = nn.Parameter(factor * scale[:, None, None, None] * result.weight.detach())
     result.bias = nn.Parameter(factor * shift)
+    return result
+
+
+def _projection(shortcut: PaddedShortcut) -> nn.Conv2d:
+    """A padded shortcut as a 1x1 convolution, whose weights are ones and zeros."""
+    before, after = shortcut.before, shortcut.after
+    result = nn.Conv2d(before, after, 1, stride=shortcut.stride, bias=False)
+    weight = torch.eye(after, before).roll(shortcut.below, 0)
+    result.weight = nn.Parameter(weight[:, :, None, None])
     return result

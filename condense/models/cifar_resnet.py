@@ -72,7 +72,7 @@ class PaddedShortcut(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        self.stride = stride
+        self.before, self.after, self.stride = before, after, stride
         self.below = (after - before) // 2
         self.above = after - before - self.below
 
