@@ -1,9 +1,10 @@
-"""Layers in the form that ONNX Runtime runs fastest on a CPU, which keeps maps in blocks of channels.
+"""Layers in the form that ONNX Runtime runs fastest on a CPU.
 
-Global layers: the BatchNorms of the coefficients, dt/dx and dt/dx² go into the weights of the
-convolutions, since s(a x) = a s(x) for s = ReLU and a > 0; `lean_steps` has the rest. Shortcuts
-that take every second pixel and pad channels: a convolution does not unpack the blocks, `Slice` and
-`Pad` do. How these forms compare with the others that were measured is in docs/performance.md.
+It keeps maps in blocks of channels from one convolution to the next. Global layers: the BatchNorms
+of the coefficients, dt/dx and dt/dx² go into the weights of the convolutions, since s(a x) = a s(x)
+for s = ReLU and a > 0; `lean_steps` has the rest. Shortcuts that take every second pixel and pad
+channels: `Slice` and `Pad` would unpack the blocks, a convolution does not. How these forms compare
+with the others that were measured is in docs/performance.md.
 """
 
 from copy import deepcopy

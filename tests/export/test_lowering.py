@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from condense.export import export_onnx, open_session
 from condense.export.lowering import LoweredLayer, can_be_lowered, lowered
 from condense.layers import GlobalLayer, build_layer
+from condense.models.cifar_resnet import PaddedShortcut, cifar_resnet
 
 C, SIZE = 6, (5, 7)
 SCHEMES = ("reference", "conservative")
@@ -147,6 +148,23 @@ def exported(layer: nn.Module, path: Path, opset: int = 20, channels: int = 16) 
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5)]
     export_onnx(nn.Sequential(stem, trained(layer), *head), path, (3, *SIZE), opset=opset)
     return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (3, 8), (4, 4), (3, 4)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_padded_shortcut_is_one_convolution(before: int, after: int, stride: int) -> None:
+    shortcut, x = PaddedShortcut(before, after, stride).eval(), torch.randn(2, before, 5, 6)
+    lean = lowered(nn.Sequential(shortcut))
+    assert [type(module) for module in lean] == [nn.Conv2d]  # type: ignore[attr-defined]
+    torch.testing.assert_close(lean(x), shortcut(x), rtol=0, atol=0)
+
+
+def test_resnets_for_cifar_keep_the_blocked_layout(tmp_path: Path) -> None:
+    export_onnx(cifar_resnet(1).eval(), tmp_path / "model.onnx", (3, 32, 32))
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    assert {node.op_type for node in nodes} == {
+        *("Conv", "Add", "Relu", "ReduceMean", "Reshape", "Gemm")
+    }
 
 
 @pytest.mark.parametrize("opset", [18, 20])

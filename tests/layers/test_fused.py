@@ -330,6 +330,19 @@ def test_the_kernel_lives_in_a_compiled_graph() -> None:
     assert "condense.global_layer" in graphs[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("channels", "is_channels_last"), [(8, True), (6, False)])
+@pytest.mark.parametrize("init", ["identity", "basic"])
+def test_in_a_compiled_graph_maps_lie_as_convolutions_leave_them(
+    channels: int, is_channels_last: bool, init: str
+) -> None:
+    layer, x = lively(GlobalLayer(channels, init=init)).eval(), torch.randn(2, channels, 5, 7)
+    with torch.no_grad():
+        out = torch.compile(layer, backend="eager", fullgraph=True)(x)
+        torch.testing.assert_close(out, layer(x))
+    assert out.is_contiguous(memory_format=torch.channels_last) == is_channels_last
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # inside opcheck
 @pytest.mark.parametrize("op", ["global_layer", "evolve", "layer_in_training"])
 def test_operators_obey_torch(op: str) -> None:
