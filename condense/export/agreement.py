@@ -98,6 +98,9 @@ def open_session(path: Path, *, threads: int | None = None) -> onnxruntime.Infer
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
     options.inter_op_num_threads = 1
+    # Threads wait for work by spinning; after a run they would take the processor from whatever
+    # runs next, another session included.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
