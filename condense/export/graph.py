@@ -41,7 +41,7 @@ def write_graph(model: nn.Module, path: Path, images: Tensor, *, opset: int) -> 
         with warnings.catch_warnings():  # deprecations inside torch and onnxscript
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                lowered(model),
+                lowered(model, images),
                 (images,),
                 path,
                 dynamo=True,

@@ -3,46 +3,82 @@
 It keeps maps in blocks of channels from one convolution to the next. Global layers: the BatchNorms
 of the coefficients, dt/dx and dt/dx² go into the weights of the convolutions, since s(a x) = a s(x)
 for s = ReLU and a > 0; `lean_steps` has the rest. Shortcuts that take every second pixel and pad
-channels: `Slice` and `Pad` would unpack the blocks, a convolution does not. How these forms compare
-with the others that were measured is in docs/performance.md.
+channels: `Slice` and `Pad` would unpack the blocks, a convolution does not. Filters in Fourier
+space: see `products`. How these forms compare with the others that were measured is in
+docs/performance.md and docs/layers.md.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condense.export.lean_steps import LEAN_STEPS, Maps, Place
+from condense.export.products import LoweredCirculant, LoweredImplicit
 from condense.export.stencils import Pointwise
 from condense.layers import GlobalLayer
 from condense.layers.blocks import is_depthwise3x3
+from condense.layers.reaction_diffusion import (
+    CirculantReactionDiffusion,
+    ImplicitReactionDiffusion,
+)
 from condense.models.cifar_resnet import PaddedShortcut
 
+_FILTERING: dict[type[nn.Module], Callable[[Any, int, int], nn.Module]] = {
+    ImplicitReactionDiffusion: LoweredImplicit,
+    CirculantReactionDiffusion: LoweredCirculant,
+}
 
-def lowered(model: nn.Module) -> nn.Module:
+
+@torch.no_grad()
+def lowered(model: nn.Module, images: Tensor) -> nn.Module:
     """A copy in which every layer that has a lean form has given way to it.
 
     Args:
         model: In eval mode; left as it was.
+        images: Of the size that the copy is for.
     """
-    lean = _lean_form(model)
+    copy = deepcopy(model)
+    sizes = _map_sizes(copy, images)
+    lean = _lean_form(copy, sizes)
     if lean is not None:
         return lean
-    copy = deepcopy(model)
     for parent in list(copy.modules()):
         for name, child in parent.named_children():
-            lean = _lean_form(child)
+            lean = _lean_form(child, sizes)
             if lean is not None:
                 setattr(parent, name, lean)
     return copy
 
 
-def _lean_form(layer: nn.Module) -> nn.Module | None:
+def _map_sizes(model: nn.Module, images: Tensor) -> dict[nn.Module, set[tuple[int, int]]]:
+    """Heights and widths of the maps that each layer with a spectrum is given."""
+    sizes: dict[nn.Module, set[tuple[int, int]]] = {}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        sizes.setdefault(layer, set()).add((inputs[0].shape[2], inputs[0].shape[3]))
+
+    layers = [layer for layer in model.modules() if type(layer) in _FILTERING]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    if hooks:
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    return sizes
+
+
+def _lean_form(layer: nn.Module, sizes: dict[nn.Module, set[tuple[int, int]]]) -> nn.Module | None:
     if can_be_lowered(layer):
         return LoweredLayer(cast(GlobalLayer, layer))
-    return _projection(layer) if type(layer) is PaddedShortcut else None
+    if type(layer) is PaddedShortcut:
+        return _projection(layer)
+    if len(sizes.get(layer, ())) == 1:
+        ((height, width),) = sizes[layer]
+        return _FILTERING[type(layer)](layer, height, width).eval()
+    return None
 
 
 def can_be_lowered(layer: nn.Module) -> bool:

@@ -152,10 +152,19 @@ class ImplicitReactionDiffusion(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         dt, weight, size = self.dt(), self.diffusion.weight[:, 0], y.shape[2:]
-        factors = self.remembered(
-            lambda: 1 / (1 + dt * squared(spectrum(weight, *size))), weight, dt, *size
-        )
+        factors = self.remembered(partial(self.factors, *size), weight, dt, *size)
         return filtered(y + dt * self.reaction(y), factors)
+
+    def factors(self, height: int, width: int) -> Tensor:
+        """1 / (1 + dt |K̂|²) on a map of that size.
+
+        Shape:
+            (C, height, width // 2 + 1): as `torch.fft.rfft2` orders them.
+        """
+        factors: Tensor = 1 / (
+            1 + self.dt() * squared(spectrum(self.diffusion.weight[:, 0], height, width))
+        )
+        return factors
 
 
 @LAYERS.register("rd-circulant")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from condense.export import export_onnx, open_session
 from condense.export.lowering import LoweredLayer, can_be_lowered, lowered
+from condense.export.products import LoweredCirculant, LoweredImplicit
 from condense.layers import GlobalLayer, build_layer
 from condense.models.cifar_resnet import PaddedShortcut, cifar_resnet
 
@@ -42,7 +43,7 @@ def maps(*shape: int, seed: int = 1) -> Tensor:
 
 
 def assert_same(layer: GlobalLayer, x: Tensor) -> None:
-    lean = lowered(layer)
+    lean = lowered(layer, x)
     assert isinstance(lean, LoweredLayer)
     with torch.no_grad():
         torch.testing.assert_close(lean(x), layer(x), rtol=1e-9, atol=1e-9)
@@ -121,7 +122,7 @@ def test_maps_smaller_than_the_shift(
 )
 def test_other_forms_stay_as_they_read(layer: nn.Module) -> None:
     assert not can_be_lowered(layer)
-    assert type(lowered(nn.Sequential(layer))[0]) is type(layer)  # type: ignore[index]
+    assert type(lowered(nn.Sequential(layer), maps(1, C, *SIZE))[0]) is type(layer)  # type: ignore[index]
 
 
 def test_a_subclass_stays_as_it_reads() -> None:
@@ -134,7 +135,7 @@ def test_a_subclass_stays_as_it_reads() -> None:
 def test_the_model_itself_is_left_alone() -> None:
     model = nn.Sequential(nn.Sequential(GlobalLayer(C)), nn.ReLU()).eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    copy = lowered(model)
+    copy = lowered(model, maps(1, C, *SIZE))
     assert isinstance(model[0][0], GlobalLayer)
     assert isinstance(copy[0][0], LoweredLayer)  # type: ignore[index]
     torch.testing.assert_close(model.state_dict(), before)
@@ -154,7 +155,7 @@ def exported(layer: nn.Module, path: Path, opset: int = 20, channels: int = 16) 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_padded_shortcut_is_one_convolution(before: int, after: int, stride: int) -> None:
     shortcut, x = PaddedShortcut(before, after, stride).eval(), torch.randn(2, before, 5, 6)
-    lean = lowered(nn.Sequential(shortcut))
+    lean = lowered(nn.Sequential(shortcut), x)
     assert [type(module) for module in lean] == [nn.Conv2d]  # type: ignore[attr-defined]
     torch.testing.assert_close(lean(x), shortcut(x), rtol=0, atol=0)
 
@@ -209,3 +210,36 @@ def test_reaction_and_diffusion_are_exported_as_products(tmp_path: Path, name: s
     operators = exported(build_layer(name, 16), tmp_path / "model.onnx")
     assert operators["MatMul"] >= 4
     assert operators["DFT"] == 0
+
+
+@pytest.mark.parametrize("size", [(3, 4, 5), (2, 5, 6), (4, 2, 2), (3, 1, 1), (1, 1, 4)])
+@pytest.mark.parametrize("options", [{"dt": 2.0}, {"dt": 0.3, "learn_dt": True}])
+@pytest.mark.parametrize("name", ["rd-implicit", "rd-circulant"])
+def test_lowered_filters_compute_the_same(
+    name: str, options: dict[str, Any], size: tuple[int, int, int]
+) -> None:
+    torch.manual_seed(0)
+    layer, x = trained(build_layer(name, size[0], options).double()), maps(2, *size)
+    lean = lowered(layer, x)
+    assert isinstance(lean, LoweredImplicit | LoweredCirculant)
+    torch.testing.assert_close(lean(x), layer(x), rtol=0, atol=1e-10)
+
+
+class TwoSizes(nn.Module):
+    """One layer at two resolutions."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(self.pool(self.layer(x)))
+        return out
+
+
+@pytest.mark.parametrize("name", ["rd-implicit", "rd-circulant"])
+def test_a_filter_for_two_sizes_stays_as_it_reads(tmp_path: Path, name: str) -> None:
+    layer = TwoSizes(build_layer(name, 16))
+    assert type(lowered(layer, torch.zeros(1, 16, *SIZE)).layer) is type(layer.layer)
+    assert exported(layer, tmp_path / "model.onnx")["DFT"] > 0
