@@ -5,7 +5,6 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from typing import Any
 
-import torch
 from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -88,8 +87,7 @@ def zoo_details(document: Mapping[str, Any]) -> RenderableType:
 def _counted(row: PublishedRow) -> dict[str, Any]:
     full_name = row.name if ":" in row.name else f"condense:{row.name}"
     found = architectures.find(full_name, dict(row.options))
-    with torch.device("meta"):  # shapes are all that a count needs
-        network = found.build(num_classes=row.num_classes).eval()
+    network = found.build(num_classes=row.num_classes).eval()
     size = row.input_size or found.describe(network).input_size
     if size is None:
         raise ValueError(f"{row.name} does not say its input size")
