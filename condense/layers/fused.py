@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from condense.errors import CondenseError
 from condense.layers.kernel_form import coefficient_maps, has_kernel_form, is_observed
-from condense.layers.kernels import LANES, ops, training
+from condense.layers.kernels import ops, training
 from condense.layers.schemes import Scheme
 from condense.layers.stencil import Grid
 
@@ -116,10 +116,6 @@ def forward(layer: Layer, h: Tensor, f: Tensor) -> Tensor:
     is_seen = torch.compiler.is_compiling() or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
     is_direct = not (is_seen or h.is_cuda)
     run = ops.global_layer if is_direct else torch.ops.condense.global_layer
-    if torch.compiler.is_compiling() and h.is_cpu and h.shape[1] % LANES == 0:
-        # So inductor lays out maps between convolutions; it would transpose them for an operator.
-        h = h.contiguous(memory_format=torch.channels_last)
-        source = None if source is None else source.contiguous(memory_format=torch.channels_last)
     result: Tensor = run(
         h,
         source,
