@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_origin, get_type_hints
 
@@ -178,14 +178,13 @@ def _plain(text: str) -> bool | int | float | str | None:
     return text
 
 
+@cache  # half the commands share them, and reading them takes milliseconds
 def _options(group: Any) -> list[inspect.Parameter]:
     """The fields that are annotated as options; others are not for the command line."""
     hints = get_type_hints(group, include_extras=True)
+    parameters = inspect.signature(group).parameters
     return [
-        _as_option(
-            inspect.signature(group).parameters[field.name],
-            _under(group.PANEL, hints[field.name]),
-        )
+        _as_option(parameters[field.name], _under(group.PANEL, hints[field.name]))
         for field in fields(group)
         if get_origin(hints[field.name]) is Annotated
     ]
