@@ -194,6 +194,7 @@ def _projection(shortcut: PaddedShortcut) -> nn.Conv2d:
     """A padded shortcut as a 1x1 convolution, whose weights are ones and zeros."""
     before, after = shortcut.before, shortcut.after
     result = nn.Conv2d(before, after, 1, stride=shortcut.stride, bias=False)
-    weight = torch.eye(after, before).roll(shortcut.below, 0)
+    comes_from = torch.arange(after)[:, None] - shortcut.below
+    weight = (comes_from == torch.arange(before)).to(result.weight)
     result.weight = nn.Parameter(weight[:, :, None, None])
     return result

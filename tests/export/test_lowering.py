@@ -151,7 +151,7 @@ def exported(layer: nn.Module, path: Path, opset: int = 20, channels: int = 16) 
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 4), (3, 8), (4, 4), (3, 4)])
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (3, 8), (4, 4), (3, 4), (5, 2)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_padded_shortcut_is_one_convolution(before: int, after: int, stride: int) -> None:
     shortcut, x = PaddedShortcut(before, after, stride).eval(), torch.randn(2, before, 5, 6)

@@ -193,10 +193,12 @@ def test_the_check_as_plain_values() -> None:
     assert check.to_dict()["batch_sizes"] == [1, 64]
 
 
-def test_the_session_runs_on_as_many_threads_as_torch(tmp_path: Path) -> None:
+def test_the_session_runs_on_as_many_threads_as_torch_and_lets_them_rest(tmp_path: Path) -> None:
     export_onnx(network(), tmp_path / "model.onnx", SIZE)
     session = open_session(tmp_path / "model.onnx")
-    assert session.get_session_options().intra_op_num_threads == torch.get_num_threads()
+    options = session.get_session_options()
+    assert options.intra_op_num_threads == torch.get_num_threads()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     assert session.get_providers() == ["CPUExecutionProvider"]
     assert isinstance(session, onnxruntime.InferenceSession)
     assert np.isfinite(session.run(None, {"images": np.zeros((2, *SIZE), np.float32)})[0]).all()

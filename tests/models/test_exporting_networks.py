@@ -11,9 +11,7 @@ from condense.models import MODELS, create, names
 
 FIXED: dict[str, dict[str, Any]] = {
     "mnist_ode": {"solver": "rk4"},
-    "neural_ode": {"solver": "rk4"},
     "mdeq": {"solver": "picard", "evaluations": 5},
-    "mdeq_large": {"solver": "picard", "evaluations": 5},
 }
 """What makes an adaptive network one of few, fixed steps."""
 SMALLEST = (
