@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condense.export.lean_steps import LEAN_STEPS, Maps, Place
-from condense.export.products import LoweredCirculant, LoweredImplicit
+from condense.export.products import lowered_circulant, lowered_implicit
 from condense.export.stencils import Pointwise
 from condense.layers import GlobalLayer
 from condense.layers.blocks import is_depthwise3x3
@@ -28,9 +28,10 @@ from condense.layers.reaction_diffusion import (
 from condense.models.cifar_resnet import PaddedShortcut
 
 _FILTERING: dict[type[nn.Module], Callable[[Any, int, int], nn.Module]] = {
-    ImplicitReactionDiffusion: LoweredImplicit,
-    CirculantReactionDiffusion: LoweredCirculant,
+    ImplicitReactionDiffusion: lowered_implicit,
+    CirculantReactionDiffusion: lowered_circulant,
 }
+"""What filters in Fourier space, and its lean form for maps of a height and width."""
 
 
 @torch.no_grad()

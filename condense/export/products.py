@@ -7,6 +7,7 @@ thousands of nodes that an optimiser of graphs would have to find and to fold.
 
 from copy import deepcopy
 from itertools import combinations
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -64,54 +65,49 @@ class Filter(nn.Module):
         return self.get_buffer("basis2") @ y @ self.get_buffer("basis3")
 
 
-class LoweredImplicit(nn.Module):
-    """What an implicit reaction–diffusion layer computes in eval mode on maps of one size.
+class LoweredStep(nn.Module):
+    """A reaction–diffusion step in eval mode on maps of one size, r = s(N(M y)).
 
     Args:
-        layer: Copied.
-        height: H.
-        width: W.
+        reaction: Gives r; copied.
+        dt: Time step.
+        operator: What y is filtered by.
+        filters_reaction: filter(y + dt r), or filter(y) + dt r.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W).
     """
 
-    def __init__(self, layer: ImplicitReactionDiffusion, height: int, width: int) -> None:
+    def __init__(
+        self, reaction: nn.Module, dt: float, operator: Filter, *, filters_reaction: bool
+    ) -> None:
         super().__init__()
-        precise = deepcopy(layer).double()
-        self.dt = float(precise.dt())
-        self.reaction = deepcopy(layer.reaction)
-        self.solve = Filter(precise.factors(height, width), width).to(layer.diffusion.weight.dtype)
+        self.reaction = deepcopy(reaction)
+        self.dt = dt
+        self.operator = operator
+        self.filters_reaction = filters_reaction
 
     def forward(self, y: Tensor) -> Tensor:
-        out: Tensor = self.solve(y + self.dt * self.reaction(y))
-        return out
+        change: Tensor = self.dt * self.reaction(y)
+        if self.filters_reaction:
+            return cast(Tensor, self.operator(y + change))
+        return cast(Tensor, self.operator(y)) + change
 
 
-class LoweredCirculant(nn.Module):
-    """The same of a circulant one: y⁺ = F⁻¹( (1 − dt λ) F y ) + dt s(N(M y)).
+def lowered_implicit(layer: ImplicitReactionDiffusion, height: int, width: int) -> LoweredStep:
+    """y⁺ = F⁻¹( F (y + dt r) / (1 + dt |K̂|²) ) for maps of that size."""
+    precise = deepcopy(layer).double()
+    operator = Filter(precise.factors(height, width), width).to(layer.diffusion.weight.dtype)
+    return LoweredStep(layer.reaction, float(precise.dt()), operator, filters_reaction=True)
 
-    Args:
-        layer: Copied.
-        height: H.
-        width: W.
 
-    Shape:
-        (N, C, H, W) -> (N, C, H, W).
-    """
-
-    def __init__(self, layer: CirculantReactionDiffusion, height: int, width: int) -> None:
-        super().__init__()
-        precise = deepcopy(layer).double()
-        eigenvalues = precise.eigenvalues(height, width)
-        self.dt = float(precise.dt(eigenvalues.amax()))
-        self.reaction = deepcopy(layer.reaction)
-        diffusion = Filter(1 - self.dt * eigenvalues, width, axes=(1, 2, 3))
-        self.diffusion = diffusion.to(layer.stencils.dtype)
-
-    def forward(self, y: Tensor) -> Tensor:
-        out: Tensor = self.diffusion(y) + self.dt * self.reaction(y)
-        return out
+def lowered_circulant(layer: CirculantReactionDiffusion, height: int, width: int) -> LoweredStep:
+    """y⁺ = F⁻¹( (1 − dt λ) F y ) + dt r for maps of that size."""
+    precise = deepcopy(layer).double()
+    eigenvalues = precise.eigenvalues(height, width)
+    dt = float(precise.dt(eigenvalues.amax()))
+    operator = Filter(1 - dt * eigenvalues, width, axes=(1, 2, 3)).to(layer.stencils.dtype)
+    return LoweredStep(layer.reaction, dt, operator, filters_reaction=False)
 
 
 def _completed(factors: Tensor, width: int, axes: tuple[int, ...]) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condense.analysis import Stages, analyze
+from condense.analysis.trace import trace
 from condense.errors import CondenseError, ConfigError, UnknownNameError
 
 SIZE = (3, 12, 12)
@@ -412,3 +413,14 @@ def test_kernels_may_be_computed_from_other_weights() -> None:
         nn.utils.parametrizations.weight_norm(block.a)
     found = analyze(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(*blocks)), SIZE)
     assert [stage.blocks for stage in found] == [("1.0", "1.1", "1.2")]
+
+
+def test_fused_attention_has_its_multiplications() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            heads = x.flatten(2).transpose(1, 2).contiguous()[:, None]  # (N, 1, pixels, C)
+            return F.scaled_dot_product_attention(heads, heads, heads)
+
+    operations = trace(Attention(), (4, 3, 3)).operations
+    counted = {operation.name: operation.macs for operation in operations if operation.macs}
+    assert counted == {"_scaled_dot_product_flash_attention_for_cpu": 2 * 9 * 9 * 4}
