@@ -1,6 +1,6 @@
 """Reaction–diffusion layers that filter in Fourier space, as products with small matrices.
 
-With ONNX Runtime's own DFT a layer took 3 to 6 times as long. Matrices and factors depend on the
+With ONNX Runtime's own DFT a layer took 2 to 6 times as long. Matrices and factors depend on the
 weights and on the size of the map alone: they are computed here, in double precision, and not by
 thousands of nodes that an optimiser of graphs would have to find and to fold.
 """
